@@ -1,0 +1,34 @@
+using System.Buffers;
+using MeshProxy.Http.Fields;
+
+namespace MeshProxy.Http;
+
+/// <summary>What a body reader has at hand.</summary>
+/// <param name="Data">Unconsumed bytes of the body. Valid until <see cref="HttpBodyReader.Advance"/>. May be empty when <paramref name="IsEnd"/>.</param>
+/// <param name="IsEnd">No byte follows <paramref name="Data"/>: the body is complete and <see cref="HttpBodyReader.Trailers"/> are set.</param>
+/// <param name="End">Set (Reason other than None) when the body broke off; <paramref name="Data"/> is then empty and nothing follows.</param>
+public readonly record struct BodyChunk(ReadOnlySequence<byte> Data, bool IsEnd, StreamEnd End)
+{
+    /// <summary>True when the body broke off.</summary>
+    public bool IsBroken => End.Reason != StreamResetReason.None;
+}
+
+/// <summary>
+/// Reads one message's body with backpressure: what is not consumed is not asked for from the peer. One reader at a time; not thread-safe.
+/// Framing (chunk headers, DATA frames, padding) is never visible here.
+/// </summary>
+public abstract class HttpBodyReader
+{
+    /// <summary>The trailer fields, after a chunk with IsEnd; empty when there were none.</summary>
+    public abstract FieldMap Trailers { get; }
+
+    /// <summary>Gives what is at hand without waiting.</summary>
+    /// <returns>False when nothing is at hand and the body has neither ended nor broken off.</returns>
+    public abstract bool TryRead(out BodyChunk chunk);
+
+    /// <summary>Waits until there is at least one byte, the end, or a break.</summary>
+    public abstract ValueTask<BodyChunk> ReadAsync();
+
+    /// <summary>Consumes <paramref name="count"/> bytes of the last chunk and gives their credit back to the peer.</summary>
+    public abstract void Advance(long count);
+}

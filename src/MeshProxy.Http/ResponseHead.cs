@@ -1,0 +1,46 @@
+using MeshProxy.Http.Fields;
+
+namespace MeshProxy.Http;
+
+/// <summary>A response's status and fields, the same for every HTTP version. Reused; valid until <see cref="Clear"/>.</summary>
+public sealed class ResponseHead
+{
+    /// <summary>The status code, 100 to 599.</summary>
+    public int Status { get; set; }
+
+    /// <summary>The version it arrived in.</summary>
+    public HttpProtocolVersion Version { get; set; }
+
+    /// <summary>True when no body and no trailers follow (also for a response to HEAD, 204 and 304).</summary>
+    public bool EndsStream { get; set; }
+
+    /// <summary>The declared length of the body in bytes, or -1. Content-Length stands in <see cref="Fields"/> too.</summary>
+    public long ContentLength { get; set; } = -1;
+
+    /// <summary>The fields, in order of arrival.</summary>
+    public FieldMap Fields { get; } = new();
+
+    /// <summary>True for 1xx (RFC 9110 section 15.2): another head follows.</summary>
+    public bool IsInformational => Status is >= 100 and < 200;
+
+    /// <summary>Makes this a copy of <paramref name="other"/>.</summary>
+    public void CopyFrom(ResponseHead other)
+    {
+        Clear();
+        Status = other.Status;
+        Version = other.Version;
+        EndsStream = other.EndsStream;
+        ContentLength = other.ContentLength;
+        Fields.AddAll(other.Fields);
+    }
+
+    /// <summary>Empties the head for the next response; buffers are kept.</summary>
+    public void Clear()
+    {
+        Fields.Clear();
+        Status = 0;
+        Version = HttpProtocolVersion.Http11;
+        EndsStream = false;
+        ContentLength = -1;
+    }
+}
