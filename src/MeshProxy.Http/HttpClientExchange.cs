@@ -7,7 +7,7 @@ namespace MeshProxy.Http;
 /// One request and its response, on the client side of a connection, any HTTP version. Writing and reading may run on two threads; each alone
 /// is single-threaded. <see cref="Complete"/> must be called exactly once, when neither side is in use any more.
 /// </summary>
-public abstract class HttpClientExchange
+public abstract class HttpClientExchange : IHttpBodyWriter
 {
     /// <summary>The response head that <see cref="ReadHeadAsync"/> filled. Owned by the exchange; overwritten by the next head.</summary>
     public ResponseHead Response { get; } = new();

@@ -16,8 +16,11 @@ public interface IExchangeObserver
 /// the buffer is full. Order: any number of informational heads, one head, body, trailers. One writer at a time. Once the exchange has ended
 /// (<see cref="End"/>), writes do nothing and answer false.
 /// </summary>
-public abstract class HttpServerExchange
+public abstract class HttpServerExchange : IHttpBodyWriter
 {
+    /// <summary>A place for the handler's own state; it stays with the object when the exchange is reused on its connection.</summary>
+    public object? State { get; set; }
+
     /// <summary>The request. Owned by the exchange.</summary>
     public RequestHead Request { get; } = new();
 
