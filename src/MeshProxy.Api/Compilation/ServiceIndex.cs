@@ -1,0 +1,3 @@
+namespace MeshProxy.Api.Compilation;
+
+internal sealed class ServiceIndex;
