@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using MeshProxy.Model.Identity;
 
 namespace MeshProxy.Api.Documents;
 
@@ -16,6 +17,9 @@ public sealed record WorkloadDocument : Document
 
     /// <summary>The service account it runs as, in its own namespace; null exactly when it has no sidecar.</summary>
     public string? ServiceAccount { get; init; }
+
+    /// <summary>The whole identity when the document writes it; its trust domain must be the mesh's.</summary>
+    public SpiffeId? Identity { get; init; }
 
     /// <summary>Its ports.</summary>
     public ImmutableArray<(string Name, int Port)> Ports { get; init; } = [];

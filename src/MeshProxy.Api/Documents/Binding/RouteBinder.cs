@@ -1,0 +1,417 @@
+using System.Collections.Immutable;
+using System.Text.RegularExpressions;
+using MeshProxy.Model.Config;
+using MeshProxy.Model.Validation;
+
+namespace MeshProxy.Api.Documents.Binding;
+
+/// <summary>HTTPRoute, GRPCRoute, TCPRoute, TLSRoute.</summary>
+internal static class RouteBinder
+{
+    // Gateway API's own bounds.
+    private const int MaxParents = 32;
+    private const int MaxHostnames = 16;
+    private const int MaxRules = 16;
+    private const int MaxMatches = 64;
+    private const int MaxBackends = 16;
+    private const int MaxValueMatches = 16;
+    private const int MaxWeight = 1_000_000;
+
+    public static RouteDocument? HttpRoute(Fields root, Metadata metadata)
+    {
+        if (Spec(root) is not { } spec)
+        {
+            return null;
+        }
+
+        var rules = ImmutableArray.CreateBuilder<RouteRule>();
+        foreach (var fields in spec.Maps("rules", MaxRules))
+        {
+            rules.Add(HttpRule(fields, rules.Count, metadata));
+        }
+
+        var document = new HttpRouteDocument
+        {
+            ApiVersion = metadata.ApiVersion,
+            Name = metadata.Name,
+            ParentRefs = Parents(spec, metadata),
+            Hostnames = Hostnames(spec),
+            Rules = rules.DrainToImmutable(),
+        };
+        CheckRuleNames(spec, document.Rules);
+        spec.Close();
+        return document;
+    }
+
+    public static RouteDocument? GrpcRoute(Fields root, Metadata metadata)
+    {
+        if (Spec(root) is not { } spec)
+        {
+            return null;
+        }
+
+        var rules = ImmutableArray.CreateBuilder<RouteRule>();
+        foreach (var fields in spec.Maps("rules", MaxRules))
+        {
+            rules.Add(GrpcRule(fields, rules.Count, metadata));
+        }
+
+        var document = new GrpcRouteDocument
+        {
+            ApiVersion = metadata.ApiVersion,
+            Name = metadata.Name,
+            ParentRefs = Parents(spec, metadata),
+            Hostnames = Hostnames(spec),
+            Rules = rules.DrainToImmutable(),
+        };
+        CheckRuleNames(spec, document.Rules);
+        spec.Close();
+        return document;
+    }
+
+    public static RouteDocument? TcpRoute(Fields root, Metadata metadata)
+    {
+        if (Spec(root) is not { } spec)
+        {
+            return null;
+        }
+
+        var document = new TcpRouteDocument
+        {
+            ApiVersion = metadata.ApiVersion,
+            Name = metadata.Name,
+            ParentRefs = Parents(spec, metadata),
+            Rules = OpaqueRules(spec, metadata),
+        };
+        spec.Close();
+        return document;
+    }
+
+    public static RouteDocument? TlsRoute(Fields root, Metadata metadata)
+    {
+        if (Spec(root) is not { } spec)
+        {
+            return null;
+        }
+
+        var document = new TlsRouteDocument
+        {
+            ApiVersion = metadata.ApiVersion,
+            Name = metadata.Name,
+            ParentRefs = Parents(spec, metadata),
+            Hostnames = Hostnames(spec),
+            Rules = OpaqueRules(spec, metadata),
+        };
+        spec.Close();
+        root.Scope.NotImplemented(root.Node, "kind", "TLSRoute is not implemented: end TLS at an HTTPS or TLS listener, or use a TCPRoute");
+        return document;
+    }
+
+    private static Fields? Spec(Fields root)
+    {
+        var spec = root.RequiredMap("spec", "write 'spec:' with 'parentRefs:' and 'rules:' below it");
+        spec?.NotImplemented("useDefaultGateways", "default Gateways are not implemented: name the Gateway in parentRefs");
+        return spec;
+    }
+
+    private static ImmutableArray<ParentRef> Parents(Fields spec, Metadata metadata)
+    {
+        var parents = ImmutableArray.CreateBuilder<ParentRef>();
+        foreach (var fields in spec.Maps("parentRefs", MaxParents))
+        {
+            var group = fields.Text("group") ?? DocumentReader.GatewayGroup;
+            var kind = fields.Text("kind") ?? DocumentKinds.Gateway;
+            if (kind == DocumentKinds.Service && group == DocumentReader.GatewayGroup && !fields.Has("group"))
+            {
+                fields.Fail("group", "is missing: a Service is in the group \"\", write group: \"\"");
+            }
+
+            var name = fields.RequiredText("name", "name the Gateway or Service that the route attaches to", NameRules.CheckName);
+            var ns = fields.Text("namespace", NameRules.CheckLabel) ?? metadata.Name.Namespace;
+            var section = fields.Text("sectionName", NameRules.CheckName);
+            var port = fields.Number("port", 1, 65535);
+            fields.Close();
+            if (name is not null)
+            {
+                parents.Add(new ParentRef(group, kind, new ResourceName(ns, name), section, port, fields.Path));
+            }
+        }
+
+        return parents.DrainToImmutable();
+    }
+
+    private static ImmutableArray<string> Hostnames(Fields spec) => spec.Texts("hostnames", MaxHostnames, NameRules.CheckHostname);
+
+    private static RouteRule HttpRule(Fields fields, int index, Metadata metadata)
+    {
+        var name = fields.Text("name", NameRules.CheckName) ?? index.ToString(System.Globalization.CultureInfo.InvariantCulture);
+        var matches = ImmutableArray.CreateBuilder<HttpMatchConfig>();
+        foreach (var match in fields.Maps("matches", MaxMatches))
+        {
+            matches.Add(HttpMatch(match));
+        }
+
+        var filters = FilterBinder.Filters(fields, isHttp: true);
+        var backends = Backends(fields, metadata, isHttp: true, takesFilters: true);
+        if (filters.OfType<RedirectConfig>().Any() && !backends.IsEmpty)
+        {
+            fields.Fail("backendRefs", "a rule that redirects sends nothing to backends: remove these, or the RequestRedirect filter");
+        }
+
+        var pathChange = filters.Select(filter => filter switch
+        {
+            RedirectConfig redirect => redirect.Path,
+            UrlRewriteConfig rewrite => rewrite.Path,
+            _ => null,
+        });
+        if (pathChange.Any(path => path is { ReplacesPrefixOnly: true }) && matches.Any(match => match.Path is { Kind: not PathMatchKind.Prefix }))
+        {
+            fields.Fail("filters", "ReplacePrefixMatch needs matches of type PathPrefix: change the matches, or use ReplaceFullPath");
+        }
+
+        TimeSpan? request = null;
+        TimeSpan? attempt = null;
+        if (fields.Map("timeouts") is { } timeouts)
+        {
+            request = Duration(timeouts, "request");
+            attempt = Duration(timeouts, "backendRequest");
+            if (request is { Ticks: > 0 } && attempt > request)
+            {
+                timeouts.Fail("backendRequest", "is longer than request, which bounds it: make it shorter");
+            }
+
+            timeouts.Close();
+        }
+
+        fields.NotImplemented("retry", "retries by route are not implemented: remove it");
+        fields.NotImplemented("sessionPersistence", "session persistence is not implemented: remove it");
+        fields.Close();
+        return new RouteRule
+        {
+            Name = name,
+            Matches = matches.DrainToImmutable(),
+            Filters = filters,
+            Backends = backends,
+            RequestTimeout = request,
+            BackendRequestTimeout = attempt,
+        };
+    }
+
+    private static HttpMatchConfig HttpMatch(Fields fields)
+    {
+        PathMatchConfig? path = null;
+        if (fields.Map("path") is { } at)
+        {
+            var type = at.Choice("type", "Exact", "PathPrefix", "RegularExpression") ?? "PathPrefix";
+            var value = at.Text("value", type == "RegularExpression" ? HttpRules.CheckExpression : HttpRules.CheckPath);
+            at.Close();
+            path = type switch
+            {
+                "Exact" => new PathMatchConfig(PathMatchKind.Exact, value ?? "/"),
+                "RegularExpression" => new PathMatchConfig(PathMatchKind.RegularExpression, value ?? "/"),
+                _ => new PathMatchConfig(PathMatchKind.Prefix, WithoutTrailingSlash(value ?? "/")),
+            };
+        }
+
+        return new HttpMatchConfig
+        {
+            Path = path,
+            Method = fields.Text("method", HttpRules.CheckMethod),
+            Headers = ValueMatches(fields, "headers", areFields: true),
+            QueryParameters = ValueMatches(fields, "queryParams", areFields: false),
+        }.Closed(fields);
+    }
+
+    private static HttpMatchConfig Closed(this HttpMatchConfig match, Fields fields)
+    {
+        fields.Close();
+        return match;
+    }
+
+    private static ImmutableArray<ValueMatchConfig> ValueMatches(Fields fields, string list, bool areFields)
+    {
+        var matches = ImmutableArray.CreateBuilder<ValueMatchConfig>();
+        foreach (var match in fields.Maps(list, MaxValueMatches))
+        {
+            var isExpression = match.Choice("type", "Exact", "RegularExpression") == "RegularExpression";
+            var name = match.RequiredText("name", "name what is matched", HttpRules.CheckFieldName);
+            var value = match.RequiredText("value", "write the value to match", isExpression ? HttpRules.CheckExpression : CheckMatchValue);
+            match.Close();
+            name = areFields ? name?.ToLowerInvariant() : name;
+
+            // Gateway API: of several entries with one name the first counts.
+            if (name is not null && value is not null && !matches.Any(earlier => earlier.Name == name))
+            {
+                matches.Add(new ValueMatchConfig(name, value, isExpression));
+            }
+        }
+
+        return matches.DrainToImmutable();
+    }
+
+    private static string? CheckMatchValue(string value) => value.Length is 0 ? "is empty" : HttpRules.CheckFieldValue(value);
+
+    /// <summary>gRPC over HTTP/2: POST to "/service/method".</summary>
+    private static RouteRule GrpcRule(Fields fields, int index, Metadata metadata)
+    {
+        var name = fields.Text("name", NameRules.CheckName) ?? index.ToString(System.Globalization.CultureInfo.InvariantCulture);
+        var matches = ImmutableArray.CreateBuilder<HttpMatchConfig>();
+        foreach (var match in fields.Maps("matches", MaxMatches))
+        {
+            matches.Add(new HttpMatchConfig { Path = GrpcMethod(match), Method = "POST", Headers = ValueMatches(match, "headers", areFields: true) }.Closed(match));
+        }
+
+        if (matches.Count == 0)
+        {
+            matches.Add(new HttpMatchConfig { Method = "POST" });
+        }
+
+        var rule = new RouteRule
+        {
+            Name = name,
+            Matches = matches.DrainToImmutable(),
+            Filters = FilterBinder.Filters(fields, isHttp: false),
+            Backends = Backends(fields, metadata, isHttp: false, takesFilters: true),
+        };
+        fields.NotImplemented("sessionPersistence", "session persistence is not implemented: remove it");
+        fields.Close();
+        return rule;
+    }
+
+    private static PathMatchConfig? GrpcMethod(Fields match)
+    {
+        if (match.Map("method") is not { } fields)
+        {
+            return null;
+        }
+
+        var isExpression = fields.Choice("type", "Exact", "RegularExpression") == "RegularExpression";
+        Func<string, string?> check = isExpression ? HttpRules.CheckExpression : CheckGrpcName;
+        var service = fields.Text("service", check);
+        var method = fields.Text("method", check);
+        if (!fields.Has("service") && !fields.Has("method"))
+        {
+            match.Fail("method", "needs service or method, or both");
+        }
+
+        fields.Close();
+        return (isExpression, service, method) switch
+        {
+            (_, null, null) => null,
+            (false, not null, not null) => new PathMatchConfig(PathMatchKind.Exact, $"/{service}/{method}"),
+            (false, not null, null) => new PathMatchConfig(PathMatchKind.Prefix, $"/{service}"),
+            (false, null, not null) => new PathMatchConfig(PathMatchKind.RegularExpression, $"/[^/]+/{Regex.Escape(method)}"),
+            _ => new PathMatchConfig(PathMatchKind.RegularExpression, $"/(?:{service ?? "[^/]+"})/(?:{method ?? "[^/]+"})"),
+        };
+    }
+
+    private static string? CheckGrpcName(string text) =>
+        text.Length is > 0 and <= HttpRules.MaxValueLength && text.All(c => char.IsAsciiLetterOrDigit(c) || c is '_' or '.') ? null
+        : $"'{text}' is no gRPC name: use letters, digits, '_' and '.', such as shop.v1.Payments";
+
+    private static ImmutableArray<RouteRule> OpaqueRules(Fields spec, Metadata metadata)
+    {
+        var rules = ImmutableArray.CreateBuilder<RouteRule>();
+        foreach (var fields in spec.Maps("rules", MaxRules))
+        {
+            var name = fields.Text("name", NameRules.CheckName) ?? rules.Count.ToString(System.Globalization.CultureInfo.InvariantCulture);
+            rules.Add(new RouteRule { Name = name, Backends = Backends(fields, metadata, isHttp: false, takesFilters: false) });
+            fields.Close();
+        }
+
+        if (rules.Count == 0 && !spec.Has("rules"))
+        {
+            spec.Fail("rules", "is missing: write one rule with backendRefs");
+        }
+        else if (rules.Count > 1)
+        {
+            spec.NotImplemented("rules", "more than one rule is not implemented, because nothing tells them apart: keep one");
+        }
+
+        return rules.DrainToImmutable();
+    }
+
+    private static ImmutableArray<BackendRef> Backends(Fields rule, Metadata metadata, bool isHttp, bool takesFilters)
+    {
+        var backends = ImmutableArray.CreateBuilder<BackendRef>();
+        foreach (var fields in rule.Maps("backendRefs", MaxBackends))
+        {
+            var group = fields.Text("group") ?? "";
+            var kind = fields.Text("kind") ?? DocumentKinds.Service;
+            var name = fields.RequiredText("name", "name the Service", NameRules.CheckName);
+            var ns = fields.Text("namespace", NameRules.CheckLabel) ?? metadata.Name.Namespace;
+            var port = group.Length == 0 && kind == DocumentKinds.Service
+                ? fields.RequiredNumber("port", 1, 65535, "write the port of the Service")
+                : fields.Number("port", 1, 65535);
+            var weight = fields.Number("weight", 0, MaxWeight) ?? 1;
+            var filters = takesFilters ? FilterBinder.Filters(fields, isHttp) : [];
+            if (filters.OfType<RedirectConfig>().Any())
+            {
+                fields.Fail("filters", "a backend cannot redirect: put the RequestRedirect filter on the rule");
+            }
+
+            fields.Close();
+            if (name is not null)
+            {
+                backends.Add(new BackendRef(group, kind, new ResourceName(ns, name), port, weight, fields.Path) { Filters = filters });
+            }
+        }
+
+        return backends.DrainToImmutable();
+    }
+
+    /// <summary>GEP-2257: up to four numbers with h, m, s or ms.</summary>
+    private static TimeSpan? Duration(Fields fields, string name)
+    {
+        if (fields.Text(name) is not { } text)
+        {
+            return null;
+        }
+
+        var rest = text.AsSpan();
+        var total = TimeSpan.Zero;
+        for (var part = 0; part < 4 && !rest.IsEmpty; part++)
+        {
+            var digits = rest.IndexOfAnyExceptInRange('0', '9');
+            if (digits is < 1 or > 5)
+            {
+                break;
+            }
+
+            var value = int.Parse(rest[..digits], System.Globalization.CultureInfo.InvariantCulture);
+            rest = rest[digits..];
+            (int Length, long Size) unit = rest.StartsWith("ms") ? (2, TimeSpan.TicksPerMillisecond) : rest[0] switch
+            {
+                'h' => (1, TimeSpan.TicksPerHour),
+                'm' => (1, TimeSpan.TicksPerMinute),
+                's' => (1, TimeSpan.TicksPerSecond),
+                _ => (0, 0L),
+            };
+            if (unit.Length == 0)
+            {
+                break;
+            }
+
+            rest = rest[unit.Length..];
+            total += TimeSpan.FromTicks(value * unit.Size);
+        }
+
+        if (rest.IsEmpty && text.Length > 0)
+        {
+            return total;
+        }
+
+        fields.Fail(name, $"'{text}' is no duration: write it like 500ms, 10s or 1m30s");
+        return null;
+    }
+
+    private static void CheckRuleNames(Fields spec, ImmutableArray<RouteRule> rules)
+    {
+        if (rules.Select(rule => rule.Name).Distinct().Count() < rules.Length)
+        {
+            spec.Fail("rules", "two rules have the same name: names are unique within a route");
+        }
+    }
+
+    private static string WithoutTrailingSlash(string path) => path.Length > 1 && path.EndsWith('/') ? path[..^1] : path;
+}
