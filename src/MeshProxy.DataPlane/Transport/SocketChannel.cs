@@ -1,0 +1,339 @@
+using Microsoft.AspNetCore.Connections;
+
+namespace MeshProxy.DataPlane.Transport;
+
+/// <summary>
+/// A TCP (or Unix) stream under a reader and a writer. A receive is tried only when the kernel has said that something came, or when the last one filled its
+/// memory; a send that was cut short waits for room without trying again: no system call is made in vain.
+/// </summary>
+/// <remarks>The descriptor is closed under both gates (the reader's, held across receives; <see cref="_sendGate"/>, held across sends), so no call can hit
+/// a descriptor that was closed and given to another connection.</remarks>
+internal sealed class SocketChannel : ByteChannel, IEventTarget
+{
+    // A connection that brings data faster than we take it lets the others have their turn after so many receives.
+    private const int ReceivesPerRound = 16;
+    private const int MostVectors = 64;
+
+    private readonly Lock _sendGate = new();
+    private readonly EventLoop _loop;
+    private int _descriptor;
+    private int _slot = -1;
+    private volatile bool _readable;
+    private volatile bool _peerHalfClosed;
+    private bool _sendBlocked;
+    private int _ended;
+    private long _round;
+    private int _receivesInRound;
+
+    /// <summary>Takes a connected, non-blocking descriptor over.</summary>
+    public SocketChannel(int descriptor, EventLoop loop, BlockPool pool)
+    {
+        _descriptor = descriptor;
+        _loop = loop;
+        Reader = new ChannelReader(this, pool);
+        Writer = new ChannelWriter(this, pool);
+    }
+
+    /// <summary>The reading end.</summary>
+    public ChannelReader Reader { get; }
+
+    /// <summary>The writing end.</summary>
+    public ChannelWriter Writer { get; }
+
+    /// <summary>The descriptor, for options; negative once closed.</summary>
+    public int Descriptor => _descriptor;
+
+    /// <summary>Told once, when the connection failed or was closed.</summary>
+    public Action? Ended { get; set; }
+
+    /// <summary>Begins to hear events. Data that came before is told at once.</summary>
+    public void Start() => _slot = _loop.Register(_descriptor, this, LinuxSocket.EventIn | LinuxSocket.EventOut | LinuxSocket.EventReadHangUp);
+
+    /// <inheritdoc/>
+    public override unsafe int Receive(ChannelReader reader)
+    {
+        while (true)
+        {
+            if (Failure is not null)
+            {
+                return Failed;
+            }
+
+            if (!_readable)
+            {
+                return Pending;
+            }
+
+            if (reader.WaitsOnly)
+            {
+                return 0;
+            }
+
+            if (_loop.IsCurrent && !HasTurn())
+            {
+                _loop.Again(this);
+                return Pending;
+            }
+
+            // Before the call: an event that comes during it must not be lost. Set again where it may be too little.
+            _readable = false;
+            var memory = reader.Destination();
+            nint count;
+            int error;
+            fixed (byte* buffer = memory.Span)
+            {
+                count = LinuxSocket.Receive(_descriptor, buffer, memory.Length, LinuxSocket.MessageDontWait);
+                error = count < 0 ? LinuxSocket.LastError : 0;
+            }
+
+            if (count >= 0)
+            {
+                // Short: the kernel has no more, and tells when more comes. But a FIN that was told before is not told twice.
+                if (count == memory.Length || _peerHalfClosed)
+                {
+                    _readable = true;
+                }
+
+                return (int)count;
+            }
+
+            if (error == LinuxSocket.Interrupted)
+            {
+                _readable = true;
+            }
+            else if (error == LinuxSocket.Again)
+            {
+                reader.ReturnUnused();
+            }
+            else
+            {
+                Fail(new ConnectionResetException($"The connection failed while reading ({Describe(error)})."));
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Send(ChannelWriter writer)
+    {
+        bool wake;
+        lock (_sendGate)
+        {
+            wake = SendUnderGate(writer);
+        }
+
+        if (wake)
+        {
+            writer.Wake();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void OnEvents(uint events)
+    {
+        const uint end = LinuxSocket.EventReadHangUp | LinuxSocket.EventHangUp | LinuxSocket.EventError;
+        if ((events & end) != 0)
+        {
+            _peerHalfClosed = true;
+        }
+
+        if ((events & (LinuxSocket.EventIn | end)) != 0)
+        {
+            _readable = true;
+            Reader.OnReady();
+        }
+
+        if ((events & (LinuxSocket.EventOut | LinuxSocket.EventHangUp | LinuxSocket.EventError)) != 0)
+        {
+            ResumeSend();
+        }
+
+        if ((events & (LinuxSocket.EventHangUp | LinuxSocket.EventError)) != 0)
+        {
+            OnEnded();
+        }
+    }
+
+    /// <summary>Breaks off with RST. Whatever waits ends with <paramref name="reason"/>.</summary>
+    public void Abort(ConnectionAbortedException reason)
+    {
+        bool wake;
+        lock (_sendGate)
+        {
+            Fail(reason);
+            if (_descriptor >= 0)
+            {
+                LinuxSocket.Disconnect(_descriptor);
+            }
+
+            _sendBlocked = false;
+            wake = Writer.OnBroken();
+        }
+
+        if (wake)
+        {
+            Writer.Wake();
+        }
+
+        Reader.OnReady();
+    }
+
+    /// <summary>Closes the descriptor. Unread bytes are thrown away first, because closing on top of them makes the kernel reset the connection and takes from
+    /// the peer what it has not read yet.</summary>
+    public void Close()
+    {
+        var wake = false;
+        Reader.Exclusively(() =>
+        {
+            lock (_sendGate)
+            {
+                Fail(new ConnectionAbortedException("The connection was closed by us."));
+                _sendBlocked = false;
+                wake = Writer.OnBroken();
+                if (_descriptor < 0)
+                {
+                    return;
+                }
+
+                if (_readable)
+                {
+                    ThrowAwayUnread();
+                }
+
+                if (_slot >= 0)
+                {
+                    _loop.Forget(_slot);
+                }
+
+                _ = LinuxSocket.Close(_descriptor);
+                _descriptor = -1;
+            }
+        });
+        if (wake)
+        {
+            Writer.Wake();
+        }
+
+        Reader.OnReady();
+    }
+
+    private static string Describe(int error) => ((System.Net.Sockets.SocketError)LinuxSocket.ToSocketError(error)).ToString();
+
+    private unsafe void ThrowAwayUnread()
+    {
+        // For TCP this flag discards without copying.
+        byte nothing;
+        for (var i = 0; i < 4; i++)
+        {
+            if (LinuxSocket.Receive(_descriptor, &nothing, 1 << 20, LinuxSocket.MessageDontWait | LinuxSocket.MessageTruncate) <= 0)
+            {
+                return;
+            }
+        }
+    }
+
+    private bool HasTurn()
+    {
+        if (_round != _loop.Round)
+        {
+            _round = _loop.Round;
+            _receivesInRound = 0;
+        }
+
+        return _receivesInRound++ < ReceivesPerRound;
+    }
+
+    private void ResumeSend()
+    {
+        bool wake;
+        lock (_sendGate)
+        {
+            if (!_sendBlocked)
+            {
+                return;
+            }
+
+            _sendBlocked = false;
+            wake = SendUnderGate(Writer);
+        }
+
+        if (wake)
+        {
+            Writer.Wake();
+        }
+    }
+
+    private unsafe bool SendUnderGate(ChannelWriter writer)
+    {
+        var vectors = stackalloc IoVector[MostVectors];
+        while (true)
+        {
+            if (Failure is not null)
+            {
+                return writer.OnBroken();
+            }
+
+            var pieces = writer.Gather(new Span<IoVector>(vectors, MostVectors), out var endNow, out var wake);
+            if (pieces == 0)
+            {
+                if (!endNow)
+                {
+                    return wake;
+                }
+
+                _ = LinuxSocket.Shutdown(_descriptor, 1);
+                continue;
+            }
+
+            nint wanted = 0;
+            for (var i = 0; i < pieces; i++)
+            {
+                wanted += vectors[i].Length;
+            }
+
+            var sent = LinuxSocket.Send(_descriptor, vectors, pieces);
+            if (sent >= 0)
+            {
+                writer.OnSent(sent);
+                if (sent < wanted)
+                {
+                    // The kernel's buffer is full; it has noted that we want to hear of room.
+                    _sendBlocked = true;
+                    return false;
+                }
+
+                continue;
+            }
+
+            var error = LinuxSocket.LastError;
+            if (error == LinuxSocket.Again)
+            {
+                _sendBlocked = true;
+                return false;
+            }
+
+            if (error != LinuxSocket.Interrupted)
+            {
+                // The reader finds out by itself: what came before the reset may still be read, such as an early response.
+                return writer.OnBroken();
+            }
+        }
+    }
+
+    // Whoever waits to send hears of it by the event that comes with the failure, or from whoever called; never from here, where gates are held.
+    private void Fail(Exception failure)
+    {
+        if (Failure is null)
+        {
+            Failure = failure;
+            OnEnded();
+        }
+    }
+
+    private void OnEnded()
+    {
+        if (Interlocked.Exchange(ref _ended, 1) == 0)
+        {
+            Ended?.Invoke();
+        }
+    }
+}

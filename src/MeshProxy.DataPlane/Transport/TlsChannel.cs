@@ -1,0 +1,160 @@
+using System.Net.Security;
+using System.Runtime.CompilerServices;
+using Microsoft.AspNetCore.Connections;
+
+namespace MeshProxy.DataPlane.Transport;
+
+/// <summary>
+/// TLS over another connection, under a reader and a writer. A wait for the next record holds neither a block of ours nor the engine's buffer. An end
+/// without close_notify is a truncation and surfaces as a reset (RFC 8446 section 6.1); close_notify ends one direction, the other lives on.
+/// </summary>
+internal sealed class TlsChannel : ByteChannel
+{
+    private readonly SslStream _stream;
+    private readonly TlsInnerStream _inner;
+    private readonly ConnectionContext _raw;
+    private readonly Action _onReceived;
+    private readonly Action _onSent;
+    private ValueTaskAwaiter<int> _receiving;
+    private ValueTaskAwaiter<bool> _sending;
+
+    /// <summary>Takes over after the handshake.</summary>
+    public TlsChannel(SslStream stream, TlsInnerStream inner, ConnectionContext raw, BlockPool pool)
+    {
+        _stream = stream;
+        _inner = inner;
+        _raw = raw;
+        _onReceived = OnReceived;
+        _onSent = OnSent;
+        Reader = new ChannelReader(this, pool);
+        Writer = new ChannelWriter(this, pool);
+    }
+
+    /// <summary>The decrypted reading end.</summary>
+    public ChannelReader Reader { get; }
+
+    /// <summary>The writing end that encrypts.</summary>
+    public ChannelWriter Writer { get; }
+
+#pragma warning disable CA2012 // consumed once: at once, or by the one continuation
+    /// <inheritdoc/>
+    public override int Receive(ChannelReader reader)
+    {
+        _receiving = ReceiveAsync().GetAwaiter();
+        if (_receiving.IsCompleted)
+        {
+            return _receiving.GetResult();
+        }
+
+        _receiving.UnsafeOnCompleted(_onReceived);
+        return Pending;
+    }
+
+    /// <inheritdoc/>
+    public override void Send(ChannelWriter writer)
+    {
+        _sending = SendAsync().GetAwaiter();
+        if (_sending.IsCompleted)
+        {
+            OnSent();
+        }
+        else
+        {
+            _sending.UnsafeOnCompleted(_onSent);
+        }
+    }
+#pragma warning restore CA2012
+
+    private void OnReceived()
+    {
+        var count = _receiving.GetResult();
+        Reader.OnReceived(count, count == Failed ? Failure : null);
+    }
+
+    private void OnSent()
+    {
+        if (_sending.GetResult())
+        {
+            Writer.Wake();
+        }
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<int> ReceiveAsync()
+    {
+        try
+        {
+#pragma warning disable CA2022 // a wait, not a read
+            _ = await _stream.ReadAsync(Memory<byte>.Empty);
+#pragma warning restore CA2022
+            if (Reader.WaitsOnly)
+            {
+                return 0;
+            }
+
+            var count = await _stream.ReadAsync(Reader.DestinationLocked());
+            if (count == 0 && _inner.RawHasEnded())
+            {
+                Failure ??= new ConnectionResetException("The connection ended without TLS close_notify: what was sent may be cut short.");
+                return Failed;
+            }
+
+            return count;
+        }
+        catch (Exception failure)
+        {
+            Failure ??= Translate(failure);
+            return Failed;
+        }
+    }
+
+    // True: wake the writer.
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<bool> SendAsync()
+    {
+        try
+        {
+            while (true)
+            {
+                if (Writer.TryPeek(out var piece, out var endNow, out var wake))
+                {
+                    await _stream.WriteAsync(piece);
+                    if (Writer.OnSent(piece.Length))
+                    {
+                        await _inner.FlushRawAsync();
+                    }
+                }
+                else if (endNow)
+                {
+                    await _stream.ShutdownAsync();
+                    await _inner.FlushRawAsync();
+                    await _raw.Transport.Output.CompleteAsync();
+                }
+                else
+                {
+                    return wake;
+                }
+            }
+        }
+        catch (Exception)
+        {
+            // The reader finds out by itself, after what it can still read.
+            return Writer.OnBroken();
+        }
+    }
+
+    private static Exception Translate(Exception failure)
+    {
+        for (var cause = failure; cause is not null; cause = cause.InnerException)
+        {
+            if (cause is ConnectionResetException or ConnectionAbortedException)
+            {
+                return cause;
+            }
+        }
+
+        return failure is ObjectDisposedException
+            ? new ConnectionAbortedException("The connection was closed by us.", failure)
+            : new ConnectionResetException($"TLS failed while reading ({failure.Message})", failure);
+    }
+}
