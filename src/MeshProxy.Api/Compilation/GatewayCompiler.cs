@@ -1,0 +1,158 @@
+using System.Collections.Immutable;
+using MeshProxy.Api.Documents;
+using MeshProxy.Model.Config;
+
+namespace MeshProxy.Api.Compilation;
+
+/// <summary>Decides which Gateways and listeners are ours and whole, before routes attach, and writes their listeners out afterwards.</summary>
+internal sealed class GatewayCompiler
+{
+    private readonly DocumentIndex _index;
+    private readonly ConditionBook _conditions;
+    private readonly Dictionary<(ResourceName, string), ImmutableArray<ServerCertificateConfig>> _certificates = [];
+
+    public GatewayCompiler(DocumentIndex index, ConditionBook conditions)
+    {
+        _index = index;
+        _conditions = conditions;
+        foreach (var @class in index.GatewayClasses.Values)
+        {
+            if (@class.Unsupported is [var first, ..])
+            {
+                conditions.Refuse(@class, "UnsupportedValue", $"{first.Field}: {first.Message}");
+            }
+            else if (@class.ControllerName == GatewayClassDocument.OurController)
+            {
+                conditions.Accept(@class);
+            }
+        }
+
+        foreach (var gateway in index.Gateways.Values)
+        {
+            if (Accepts(gateway))
+            {
+                Slots[gateway.Name] = [.. gateway.Listeners.Where(listener => IsWhole(gateway, listener)).Select(listener => new ListenerSlot(listener))];
+                var whole = Slots[gateway.Name].Count;
+                conditions.Add(
+                    gateway, "Programmed", whole == gateway.Listeners.Length, whole == gateway.Listeners.Length ? "Programmed" : "Invalid",
+                    whole == gateway.Listeners.Length ? "" : $"{gateway.Listeners.Length - whole} of {gateway.Listeners.Length} listeners are not served: see their conditions");
+            }
+        }
+    }
+
+    /// <summary>Listeners that routes may attach to, by accepted Gateway.</summary>
+    public Dictionary<ResourceName, List<ListenerSlot>> Slots { get; } = [];
+
+    public ImmutableDictionary<ResourceName, ImmutableArray<ListenerConfig>> Listeners(RouteCompiler routes)
+    {
+        var gateways = ImmutableDictionary.CreateBuilder<ResourceName, ImmutableArray<ListenerConfig>>();
+        foreach (var (name, slots) in Slots)
+        {
+            var addresses = _index.Gateways[name].Addresses;
+            var listeners = ImmutableArray.CreateBuilder<ListenerConfig>();
+            foreach (var slot in slots)
+            {
+                var listener = new ListenerConfig
+                {
+                    Id = $"{name}/{slot.Listener.Name}",
+                    Address = addresses.IsEmpty ? "" : addresses[0],
+                    Port = slot.Listener.Port,
+                    Protocol = slot.Listener.Protocol,
+                    Hostname = slot.Listener.Hostname,
+                    Certificates = _certificates.GetValueOrDefault((name, slot.Listener.Name), []),
+                    HttpRoutes = [.. slot.HttpRoutes],
+                    TcpBackends = slot.TcpBackends,
+                    BackendClusters = routes.Clusters(slot.HttpRoutes, slot.TcpBackends),
+                };
+                listeners.Add(listener);
+
+                // One socket for each address: the ID stays unique.
+                listeners.AddRange(addresses.Skip(1).Select(address => listener with { Id = $"{listener.Id}@{address}", Address = address }));
+            }
+
+            gateways[name] = listeners.DrainToImmutable();
+        }
+
+        return gateways.ToImmutable();
+    }
+
+    private bool Accepts(GatewayDocument gateway)
+    {
+        var isKnown = _index.GatewayClasses.TryGetValue(gateway.ClassName, out var @class);
+        if (isKnown ? @class!.ControllerName != GatewayClassDocument.OurController : gateway.ClassName != GatewayClassDocument.BuiltIn)
+        {
+            _conditions.Refuse(
+                gateway,
+                "NoMatchingClass",
+                isKnown ? $"spec.gatewayClassName: GatewayClass {gateway.ClassName} belongs to another controller ({@class!.ControllerName})"
+                    : $"spec.gatewayClassName: there is no GatewayClass {gateway.ClassName}: write '{GatewayClassDocument.BuiltIn}', or add the class");
+            return false;
+        }
+
+        var unsupported = gateway.Unsupported.Concat(@class?.Unsupported ?? []).FirstOrDefault();
+        if (unsupported is not null)
+        {
+            _conditions.Refuse(gateway, "UnsupportedValue", $"{unsupported.Field}: {unsupported.Message}");
+            return false;
+        }
+
+        _conditions.Accept(gateway);
+        return true;
+    }
+
+    private bool IsWhole(GatewayDocument gateway, GatewayListener listener)
+    {
+        var parent = $"listener {listener.Name}";
+
+        // Gateway API: of listeners that cannot share a port all but the first are Conflicted.
+        var earlier = gateway.Listeners.TakeWhile(other => other != listener)
+            .FirstOrDefault(other => other.Port == listener.Port && (other.Protocol != listener.Protocol || listener.Protocol == ListenerProtocol.Tcp));
+        if (earlier is not null)
+        {
+            _conditions.Refuse(gateway, "ProtocolConflict", $"{listener.Field}: port {listener.Port} is already {earlier.Protocol} by listener {earlier.Name}", parent);
+            return false;
+        }
+
+        var bad = listener.AllowedKinds.Where(kind => kind is not (DocumentKinds.HttpRoute or DocumentKinds.GrpcRoute or DocumentKinds.TcpRoute or DocumentKinds.TlsRoute)).ToArray();
+        var isResolved = bad.Length == 0;
+        if (!isResolved)
+        {
+            _conditions.Add(gateway, "ResolvedRefs", false, "InvalidRouteKinds", $"{listener.Field}.allowedRoutes.kinds: {string.Join(", ", bad)} cannot be served here", parent);
+        }
+
+        var certificates = ImmutableArray.CreateBuilder<ServerCertificateConfig>();
+        foreach (var reference in listener.CertificateRefs)
+        {
+            var problem = !_index.MayRefer(gateway, "", DocumentKinds.Secret, reference.Name)
+                ? ("RefNotPermitted", $"no ReferenceGrant in namespace {reference.Name.Namespace} lets a Gateway of {gateway.Name.Namespace} refer to Secret {reference.Name.Name}")
+                : !_index.Secrets.TryGetValue(reference.Name, out var secret) ? ("InvalidCertificateRef", $"there is no Secret {reference.Name}")
+                : secret.CertificateChainPem is null ? ("InvalidCertificateRef", $"Secret {reference.Name} is not of type {SecretDocument.TlsType}")
+                : default((string Reason, string Message)?);
+            if (problem is { } found)
+            {
+                isResolved = false;
+                _conditions.Add(gateway, "ResolvedRefs", false, found.Reason, $"{reference.Field}: {found.Message}", parent);
+            }
+            else
+            {
+                var whole = _index.Secrets[reference.Name];
+                certificates.Add(new ServerCertificateConfig(whole.Name, whole.CertificateChainPem!, whole.PrivateKeyPem!));
+            }
+        }
+
+        // With a certificate that is missing some names would be answered with the wrong one.
+        if (!isResolved && certificates.Count < listener.CertificateRefs.Length)
+        {
+            return false;
+        }
+
+        _certificates[(gateway.Name, listener.Name)] = certificates.DrainToImmutable();
+        _conditions.Accept(gateway, parent);
+        if (isResolved)
+        {
+            _conditions.Add(gateway, "ResolvedRefs", true, "ResolvedRefs", "", parent);
+        }
+
+        return true;
+    }
+}

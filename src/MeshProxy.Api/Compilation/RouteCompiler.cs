@@ -1,0 +1,366 @@
+using System.Collections.Immutable;
+using MeshProxy.Api.Documents;
+using MeshProxy.Model.Config;
+using MeshProxy.Model.Identity;
+
+namespace MeshProxy.Api.Compilation;
+
+/// <summary>One listener of a Gateway that takes routes.</summary>
+internal sealed class ListenerSlot(GatewayListener listener)
+{
+    public GatewayListener Listener { get; } = listener;
+
+    public List<HttpRouteConfig> HttpRoutes { get; } = [];
+
+    public ImmutableArray<BackendConfig> TcpBackends { get; set; } = [];
+
+    /// <summary>The route that has the bytes of an opaque listener.</summary>
+    public RouteDocument? TcpRoute { get; set; }
+}
+
+/// <summary>One port of a Service that takes routes.</summary>
+internal sealed class ServiceSlot(ServicePort port)
+{
+    public ServicePort Port { get; } = port;
+
+    public List<HttpRouteConfig> HttpRoutes { get; } = [];
+
+    public ImmutableArray<BackendConfig> TcpBackends { get; set; } = [];
+
+    public RouteDocument? TcpRoute { get; set; }
+}
+
+/// <summary>
+/// Attaches routes to their parents and resolves their backends. A route that cannot be followed whole is never followed in part: at a Gateway its
+/// requests get 500 with the reason, at a Service the whole destination is refused.
+/// </summary>
+internal sealed class RouteCompiler
+{
+    private readonly DocumentIndex _index;
+    private readonly TrustDomain _trustDomain;
+    private readonly PolicyRefusals _policies;
+    private readonly ConditionBook _conditions;
+    private readonly Dictionary<ResourceName, List<ListenerSlot>> _gateways;
+    private readonly Dictionary<ResourceName, List<ServiceSlot>> _services;
+    private readonly Dictionary<ResourceName, string> _refused = [];
+    private readonly Dictionary<(ResourceName, string), int> _attached = [];
+
+    public RouteCompiler(DocumentIndex index, TrustDomain trustDomain, PolicyRefusals policies, ConditionBook conditions, Dictionary<ResourceName, List<ListenerSlot>> gateways)
+    {
+        _index = index;
+        _trustDomain = trustDomain;
+        _policies = policies;
+        _conditions = conditions;
+        _gateways = gateways;
+        _services = index.Services.ToDictionary(pair => pair.Key, pair => pair.Value.Ports.Select(port => new ServiceSlot(port)).ToList());
+    }
+
+    /// <summary>Attaches every route, oldest first.</summary>
+    public void Run()
+    {
+        foreach (var route in _index.Routes)
+        {
+            if (route.ParentRefs.IsEmpty)
+            {
+                _conditions.Refuse(route, "NoMatchingParent", "the route has no parentRefs, so nothing sends it requests: name a Gateway or a Service");
+            }
+
+            var broken = route.Unsupported is [var first, ..] ? $"{first.Field}: {first.Message}" : _policies.OfRoute(route);
+            foreach (var parent in route.ParentRefs)
+            {
+                switch (parent.Group, parent.Kind)
+                {
+                    case (DocumentReader.GatewayGroup, DocumentKinds.Gateway):
+                        AttachToGateway(route, parent, broken);
+                        break;
+                    case ("", DocumentKinds.Service):
+                        AttachToService(route, parent, broken);
+                        break;
+                    default:
+                        _conditions.Refuse(route, "InvalidKind", $"{parent.Field}: a route attaches to a Gateway or (group \"\") a Service, not to {parent.Group}/{parent.Kind}", parent.ToString());
+                        break;
+                }
+            }
+        }
+    }
+
+    /// <summary>The unit of a service.</summary>
+    public DestinationConfig Destination(ServiceDocument service)
+    {
+        var refused = service.Unsupported is [var first, ..] ? $"{service.Title}: {first.Field}: {first.Message}"
+            : _policies.OfService(service.Name) ?? _refused.GetValueOrDefault(service.Name);
+        return new DestinationConfig
+        {
+            Service = service.Name,
+            Refused = refused,
+            Ports = [.. _services[service.Name].Select(slot =>
+            {
+                var own = new ClusterId(service.Name, slot.Port.Port);
+                return new DestinationPortConfig
+                {
+                    Cluster = Cluster(own)!,
+                    Name = slot.Port.Name,
+                    HttpRoutes = [.. slot.HttpRoutes],
+                    TcpBackends = slot.TcpBackends,
+                    BackendClusters = Clusters(slot.HttpRoutes, slot.TcpBackends, own),
+                };
+            })],
+        };
+    }
+
+    /// <summary>Every cluster that routes name, but for one.</summary>
+    public ImmutableArray<ClusterConfig> Clusters(IEnumerable<HttpRouteConfig> routes, ImmutableArray<BackendConfig> opaque, ClusterId? except = null) =>
+    [
+        .. routes.SelectMany(route => route.Rules).SelectMany(rule => rule.Backends).Concat(opaque)
+            .Select(backend => backend.Cluster).OfType<ClusterId>().Distinct().Where(id => id != except)
+            .OrderBy(id => id.ToString(), StringComparer.Ordinal).Select(Cluster).OfType<ClusterConfig>(),
+    ];
+
+    /// <summary>How many routes are attached to a listener.</summary>
+    public int Attached(ResourceName gateway, string listener) => _attached.GetValueOrDefault((gateway, listener));
+
+    private ClusterConfig? Cluster(ClusterId id)
+    {
+        if (!_index.Services.TryGetValue(id.Service, out var service) || service.Ports.FirstOrDefault(port => port.Port == id.Port) is not { } port)
+        {
+            return null;
+        }
+
+        return new ClusterConfig
+        {
+            Id = id,
+            Protocol = port.Protocol,
+            AllowedServers = [.. ServiceIndex.AllowedServers(_trustDomain, service)],
+        };
+    }
+
+    private void AttachToGateway(RouteDocument route, ParentRef parent, string? broken)
+    {
+        if (!_index.Gateways.TryGetValue(parent.Name, out var gateway))
+        {
+            _conditions.Refuse(route, "NoMatchingParent", $"{parent.Field}: there is no Gateway {parent.Name}", parent.ToString());
+            return;
+        }
+
+        if (!_gateways.TryGetValue(parent.Name, out var slots))
+        {
+            _conditions.Refuse(route, "NoMatchingParent", $"{parent.Field}: {gateway.Title} is not accepted: see its own conditions", parent.ToString());
+            return;
+        }
+
+        var named = slots.Where(slot => (parent.SectionName is null || slot.Listener.Name == parent.SectionName) && (parent.Port is null || slot.Listener.Port == parent.Port)).ToArray();
+        if (named.Length == 0)
+        {
+            _conditions.Refuse(route, "NoMatchingParent", $"{parent.Field}: {gateway.Title} has no listener with this name and port", parent.ToString());
+            return;
+        }
+
+        var allowed = named.Where(slot => Allows(slot.Listener, gateway, route)).ToArray();
+        if (allowed.Length == 0)
+        {
+            _conditions.Refuse(
+                route,
+                "NotAllowedByListeners",
+                $"{parent.Field}: no listener of {gateway.Title} takes a {route.Kind} from namespace {route.Name.Namespace}: check protocol and allowedRoutes",
+                parent.ToString());
+            return;
+        }
+
+        var matching = allowed.Select(slot => (Slot: slot, Names: route is TcpRouteDocument ? [] : Hostnames.Intersect(slot.Listener.Hostname, route.Hostnames)))
+            .Where(pair => pair.Names is not null).ToArray();
+        if (matching.Length == 0)
+        {
+            _conditions.Refuse(route, "NoMatchingListenerHostname", $"{parent.Field}: no listener of {gateway.Title} serves one of the route's hostnames", parent.ToString());
+            return;
+        }
+
+        broken ??= _policies.OfGateway(parent.Name);
+        var isTaken = false;
+        foreach (var (slot, names) in matching)
+        {
+            if (route is HttpRouteDocument or GrpcRouteDocument)
+            {
+                slot.HttpRoutes.Add(HttpRoute(route, names!.Value, broken));
+                _attached[(parent.Name, slot.Listener.Name)] = Attached(parent.Name, slot.Listener.Name) + 1;
+            }
+            else if (slot.TcpRoute is { } older && older != route)
+            {
+                isTaken = true;
+                _conditions.Refuse(route, "Conflicted", $"{parent.Field}: listener {slot.Listener.Name} of {gateway.Title} already sends its connections where {older.Title} says", parent.ToString());
+            }
+            else
+            {
+                slot.TcpRoute = route;
+                slot.TcpBackends = Opaque(route, broken);
+                _attached[(parent.Name, slot.Listener.Name)] = Attached(parent.Name, slot.Listener.Name) + 1;
+            }
+        }
+
+        Report(route, parent, broken, isTaken);
+    }
+
+    private static bool Allows(GatewayListener listener, GatewayDocument gateway, RouteDocument route)
+    {
+        var fits = listener.Protocol is ListenerProtocol.Http or ListenerProtocol.Https
+            ? route is HttpRouteDocument or GrpcRouteDocument
+            : route is TcpRouteDocument || (route is TlsRouteDocument && listener.Protocol == ListenerProtocol.Tls);
+        if (!fits || (!listener.AllowedKinds.IsEmpty && !listener.AllowedKinds.Contains(route.Kind)))
+        {
+            return false;
+        }
+
+        return listener.From switch
+        {
+            RouteNamespaces.All => true,
+            RouteNamespaces.Same => route.Name.Namespace == gateway.Name.Namespace,
+            RouteNamespaces.Selector => listener.NamespaceSelector.All(label => label.Key == "kubernetes.io/metadata.name" && label.Value == route.Name.Namespace)
+                && !listener.NamespaceSelector.IsEmpty,
+            _ => false,
+        };
+    }
+
+    private void AttachToService(RouteDocument route, ParentRef parent, string? broken)
+    {
+        if (!_index.Services.TryGetValue(parent.Name, out var service))
+        {
+            _conditions.Refuse(route, "NoMatchingParent", $"{parent.Field}: there is no Service {parent.Name}", parent.ToString());
+            return;
+        }
+
+        if (parent.Name.Namespace != route.Name.Namespace)
+        {
+            // A route beside its callers changes what they alone get. Nothing here tells callers apart, and a foreign namespace must not steer everybody's requests.
+            _conditions.Refuse(route, "UnsupportedValue", $"{parent.Field}: a route in another namespace than its Service is not implemented: put it into {parent.Name.Namespace}", parent.ToString());
+            return;
+        }
+
+        var named = _services[service.Name].Where(slot => (parent.SectionName is null || slot.Port.Name == parent.SectionName) && (parent.Port is null || slot.Port.Port == parent.Port)).ToArray();
+        if (named.Length == 0)
+        {
+            _conditions.Refuse(route, "NoMatchingParent", $"{parent.Field}: {service.Title} has no such port", parent.ToString());
+            return;
+        }
+
+        var isHttp = route is HttpRouteDocument or GrpcRouteDocument;
+        var fitting = named.Where(slot => slot.Port.Protocol == AppProtocol.Undeclared || (isHttp ? slot.Port.Protocol.IsHttp() : slot.Port.Protocol.IsOpaque())).ToArray();
+        if (fitting.Length == 0)
+        {
+            _conditions.Refuse(route, "NotAllowedByListeners", $"{parent.Field}: no port of {service.Title} has an appProtocol that a {route.Kind} can route", parent.ToString());
+            return;
+        }
+
+        if (broken is not null)
+        {
+            _refused.TryAdd(service.Name, $"{route.Title}: {broken}");
+        }
+
+        var isTaken = false;
+        foreach (var slot in fitting)
+        {
+            if (isHttp)
+            {
+                // Whoever reached the Service by its name means it: hostnames of a route do not count here (GEP-1294).
+                slot.HttpRoutes.Add(HttpRoute(route, [], broken));
+            }
+            else if (slot.TcpRoute is { } older && older != route)
+            {
+                isTaken = true;
+                _conditions.Refuse(route, "Conflicted", $"{parent.Field}: port {slot.Port.Port} of {service.Title} already sends its connections where {older.Title} says", parent.ToString());
+            }
+            else
+            {
+                slot.TcpRoute = route;
+                slot.TcpBackends = Opaque(route, broken);
+            }
+        }
+
+        Report(route, parent, broken, isTaken);
+    }
+
+    private void Report(RouteDocument route, ParentRef parent, string? broken, bool isTaken)
+    {
+        if (broken is not null)
+        {
+            _conditions.Refuse(route, "UnsupportedValue", broken, parent.ToString());
+        }
+        else if (!isTaken)
+        {
+            _conditions.Accept(route, parent.ToString());
+        }
+
+        var problem = route.Rules.SelectMany(rule => rule.Backends).Select(backend => Resolve(route, backend)).FirstOrDefault(found => found.Reason is not null);
+        _conditions.Add(route, "ResolvedRefs", problem.Reason is null, problem.Reason ?? "ResolvedRefs", problem.Message ?? "", parent.ToString());
+    }
+
+    private HttpRouteConfig HttpRoute(RouteDocument route, ImmutableArray<string> hostnames, string? broken)
+    {
+        var rules = route.Rules.Select(rule => new HttpRouteRuleConfig
+        {
+            Name = rule.Name,
+            Matches = rule.Matches,
+            Filters = broken is null ? rule.Filters : [],
+            Backends = broken is null ? [.. rule.Backends.Select(backend => Backend(route, backend))] : [Broken(route, broken)],
+            RequestTimeout = rule.RequestTimeout,
+            BackendRequestTimeout = rule.BackendRequestTimeout,
+        }).ToImmutableArray();
+        if (rules.IsEmpty)
+        {
+            // Gateway API's default: one rule that matches everything, here with nowhere to send it.
+            rules = [new HttpRouteRuleConfig { Name = "0", Backends = [Broken(route, broken ?? "the route has no rules")] }];
+        }
+
+        return new HttpRouteConfig { Id = route.Name.ToString(), Hostnames = hostnames, Rules = rules, CreatedAt = route.CreatedAt };
+    }
+
+    private ImmutableArray<BackendConfig> Opaque(RouteDocument route, string? broken)
+    {
+        if (broken is not null)
+        {
+            return [Broken(route, broken)];
+        }
+
+        var backends = route.Rules.Take(1).SelectMany(rule => rule.Backends).Select(backend => Backend(route, backend)).ToImmutableArray();
+        return backends.IsEmpty ? [Broken(route, "the rule has no backendRefs")] : backends;
+    }
+
+    private static BackendConfig Broken(RouteDocument route, string why) => new(null, 1, $"{route.Title}: {why}");
+
+    private BackendConfig Backend(RouteDocument route, BackendRef backend)
+    {
+        var (_, message) = Resolve(route, backend);
+        var id = message is null ? new ClusterId(backend.Name, backend.Port!.Value) : default(ClusterId?);
+        if (id is not null && _policies.OfService(backend.Name) is { } refused)
+        {
+            (id, message) = (null, refused);
+        }
+
+        return new BackendConfig(id, backend.Weight, message is null ? null : $"{route.Title}: {message}") { Filters = backend.Filters };
+    }
+
+    private (string? Reason, string? Message) Resolve(RouteDocument route, BackendRef backend)
+    {
+        if (backend.Group.Length > 0 || backend.Kind != DocumentKinds.Service)
+        {
+            return ("InvalidKind", $"{backend.Field}: a backend is a Service (group \"\"), not {backend.Group}/{backend.Kind}");
+        }
+
+        if (!_index.MayRefer(route, "", DocumentKinds.Service, backend.Name))
+        {
+            return ("RefNotPermitted", $"{backend.Field}: no ReferenceGrant in namespace {backend.Name.Namespace} lets a {route.Kind} of {route.Name.Namespace} refer to Service {backend.Name.Name}");
+        }
+
+        if (!_index.Services.TryGetValue(backend.Name, out var service))
+        {
+            return ("BackendNotFound", $"{backend.Field}: there is no Service {backend.Name}");
+        }
+
+        if (service.Ports.FirstOrDefault(port => port.Port == backend.Port) is not { } port)
+        {
+            return ("BackendNotFound", $"{backend.Field}: Service {backend.Name} has no port {backend.Port}: it has {string.Join(", ", service.Ports.Select(known => known.Port))}");
+        }
+
+        return route is HttpRouteDocument or GrpcRouteDocument && port.Protocol.IsOpaque()
+            ? ("UnsupportedProtocol", $"{backend.Field}: port {backend.Port} of Service {backend.Name} is opaque, and a {route.Kind} sends requests: check its appProtocol")
+            : (null, null);
+    }
+}
