@@ -1,12 +1,177 @@
+using System.Collections.Immutable;
+using System.Net;
+using MeshProxy.DataPlane.Clusters.Balancing;
+using MeshProxy.DataPlane.Identity;
+using MeshProxy.DataPlane.Upstream;
+using MeshProxy.Http;
 using MeshProxy.Model.Config;
+using MeshProxy.Model.Identity;
 
 namespace MeshProxy.DataPlane.Clusters;
 
-/// <summary>A live group of endpoints.</summary>
-public sealed class Cluster
-{
-    internal Cluster(ClusterConfig config) => Config = config;
+/// <summary>What every cluster of a data plane shares.</summary>
+internal sealed record ClusterServices(UpstreamConnector Connector, ITrustView? Trust, TrustDomain? TrustDomain, TimeProvider Time, Random Random);
 
-    /// <summary>What it was last told.</summary>
+/// <summary>
+/// A live group of endpoints: its circuit breaker, its balancer, its endpoints' pools. Stable by <see cref="ClusterId"/>: snapshots come and go, it stays.
+/// Written by one configuration thread at a time under <see cref="_gate"/>; read by every event loop through two volatile references.
+/// </summary>
+internal sealed class Cluster
+{
+    private readonly Lock _gate = new();
+    private readonly ClusterServices _services;
+    private readonly TimeSpan _idleTimeout;
+    private volatile ClusterEndpoint[] _endpoints = [];
+    private volatile IBalancer _balancer;
+    private EndpointSetConfig? _set;
+
+    public Cluster(ClusterConfig config, ClusterServices services, TimeSpan? idleTimeout = null)
+    {
+        Config = config;
+        Name = config.Id.ToString();
+        ServiceName = config.Id.Service.ToString();
+        CircuitBreaker = new CircuitBreaker(config.CircuitBreaker);
+        RetryBudget = new RetryBudget(services.Time);
+        _services = services;
+        _idleTimeout = idleTimeout ?? new UpstreamPoolOptions().IdleTimeout;
+        _balancer = new RoundRobinBalancer([], 0);
+    }
+
     public ClusterConfig Config { get; private set; }
+
+    /// <summary>"namespace/name:port", for logs and metrics.</summary>
+    public string Name { get; }
+
+    /// <summary>"namespace/name".</summary>
+    public string ServiceName { get; }
+
+    public CircuitBreaker CircuitBreaker { get; }
+
+    public RetryBudget RetryBudget { get; }
+
+    public IReadOnlyList<ClusterEndpoint> Endpoints => _endpoints;
+
+    /// <summary>An eligible endpoint, other than the one tried before when there is another.</summary>
+    public ClusterEndpoint? Pick(ClusterEndpoint? tried) => _balancer.Pick(tried);
+
+    /// <summary>Takes a new configuration; endpoints are kept where their connections may be.</summary>
+    public void Update(ClusterConfig config)
+    {
+        lock (_gate)
+        {
+            Config = config;
+            CircuitBreaker.Config = config.CircuitBreaker;
+            Rebuild();
+        }
+    }
+
+    /// <summary>Takes a new endpoint set.</summary>
+    public void Update(EndpointSetConfig set)
+    {
+        lock (_gate)
+        {
+            if (!set.Equals(_set))
+            {
+                _set = set;
+                Rebuild();
+            }
+        }
+    }
+
+    /// <summary>The roots changed: new connections are judged by the new ones. When roots were removed, connections judged by them end now, else they drain.</summary>
+    public void OnTrustChanged(bool removed)
+    {
+        lock (_gate)
+        {
+            Rebuild(removed);
+        }
+    }
+
+    /// <summary>Ends what it has; for a cluster that no snapshot names any more.</summary>
+    public void Retire()
+    {
+        lock (_gate)
+        {
+            _set = null;
+            Rebuild();
+        }
+    }
+
+    public void OnTick(long nowMilliseconds)
+    {
+        foreach (var endpoint in _endpoints)
+        {
+            endpoint.Pool.OnTick(nowMilliseconds);
+        }
+    }
+
+    /// <summary>The key under which connections to an endpoint are made now.</summary>
+    public PoolKey KeyOf(EndpointConfig endpoint)
+    {
+        var address = IPAddress.Parse(endpoint.Address);
+        return endpoint.InboundPort is { } inboundPort && _services.TrustDomain is { } trustDomain
+            ? new PoolKey(
+                new IPEndPoint(address, inboundPort),
+                HttpProtocolVersion.Http2,
+                Config.Id.ToMeshServerName(trustDomain.Name),
+                Config.AllowedServers,
+                _services.Trust?.Bundle?.Revision ?? "")
+            : new PoolKey(
+                new IPEndPoint(address, endpoint.Port),
+                Config.Protocol.IsHttp2() ? HttpProtocolVersion.Http2 : HttpProtocolVersion.Http11,
+                null,
+                ImmutableArray<SpiffeId>.Empty,
+                "");
+    }
+
+    private void Rebuild(bool revoked = false)
+    {
+        var before = _endpoints.ToDictionary(endpoint => endpoint.Config.Id);
+        var after = new List<ClusterEndpoint>();
+        var seen = new HashSet<string>();
+        foreach (var config in _set?.Endpoints ?? [])
+        {
+            if (!seen.Add(config.Id))
+            {
+                continue;
+            }
+
+            var key = KeyOf(config);
+            if (before.TryGetValue(config.Id, out var kept) && kept.Pool.Key.Equals(key))
+            {
+                kept.Config = config;
+                before.Remove(config.Id);
+                after.Add(kept);
+            }
+            else
+            {
+                after.Add(new ClusterEndpoint(config, NewPool(key)));
+            }
+        }
+
+        _endpoints = [.. after];
+        _balancer = new RoundRobinBalancer([.. after.Where(endpoint => endpoint.IsEligible)], (uint)_services.Random.Next());
+        foreach (var gone in before.Values)
+        {
+            if (revoked)
+            {
+                gone.Pool.Abort(ConnectionCloseReason.Revoked);
+            }
+            else
+            {
+                gone.Pool.Retire(ConnectionCloseReason.Drain);
+            }
+        }
+    }
+
+    private UpstreamPool NewPool(PoolKey key)
+    {
+        var options = new UpstreamPoolOptions
+        {
+            ConnectTimeout = Config.ConnectTimeout,
+            IdleTimeout = key.Version == HttpProtocolVersion.Http2 ? TimeSpan.FromMinutes(5) : _idleTimeout,
+            KeepAlive = key.IsMesh,
+        };
+        return new UpstreamPool(key, _services.Connector, options, CircuitBreaker, _services.Time);
+    }
 }

@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using Microsoft.AspNetCore.Connections;
 
 namespace MeshProxy.DataPlane.Telemetry;
 
@@ -7,6 +8,13 @@ namespace MeshProxy.DataPlane.Telemetry;
 internal sealed class ConnectionInfo
 {
     private byte[]? _fragment;
+
+    /// <summary>What a connection tells of itself before anything was read from it.</summary>
+    public static ConnectionInfo Of(ConnectionContext connection) => new()
+    {
+        Source = connection.RemoteEndPoint as IPEndPoint,
+        Local = connection.LocalEndPoint as IPEndPoint,
+    };
 
     /// <summary>The downstream's address.</summary>
     public IPEndPoint? Source { get; set; }

@@ -1,0 +1,44 @@
+using MeshProxy.DataPlane.Clusters;
+using MeshProxy.DataPlane.Failures;
+using MeshProxy.Http;
+
+namespace MeshProxy.DataPlane.Forwarding;
+
+/// <summary>Turns how one attempt ended into a failure: the only reader of <see cref="StreamEnd"/> on the path of a request.</summary>
+internal static class Attempt
+{
+    /// <summary>The failure of an attempt whose stream ended before its response was complete.</summary>
+    public static Failure FailureOf(StreamEnd end, bool wasSent, ClusterEndpoint endpoint, FailureStage stage)
+    {
+        var detail = $"{(end.Detail ?? Word(end.Reason))}: {endpoint.Address} ({endpoint.Config.Id})";
+        if (!wasSent && end.Reason != StreamResetReason.Cancelled)
+        {
+            return new Failure(FailureCause.ConnectFailed, stage, RetrySafety.Always, end.Initiator, detail);
+        }
+
+        var (cause, safety) = end.Reason switch
+        {
+            StreamResetReason.PeerRefused => (FailureCause.UpstreamRefused, RetrySafety.Always),
+            StreamResetReason.PeerGoAway => (FailureCause.UpstreamConnectionEnded, RetrySafety.Always),
+            StreamResetReason.PeerReset => (FailureCause.UpstreamReset, RetrySafety.IfIdempotent),
+            StreamResetReason.ProtocolError or StreamResetReason.LimitExceeded => (FailureCause.UpstreamProtocolError, RetrySafety.IfIdempotent),
+            StreamResetReason.Cancelled => (FailureCause.LocalReset, RetrySafety.Never),
+            _ => (FailureCause.UpstreamConnectionEnded, RetrySafety.IfIdempotent),
+        };
+        return new Failure(cause, stage, safety, end.Initiator, detail);
+    }
+
+    private static string Word(StreamResetReason reason) => reason switch
+    {
+        StreamResetReason.PeerReset => "stream_reset",
+        StreamResetReason.PeerRefused => "stream_refused",
+        StreamResetReason.PeerGoAway => "going_away",
+        StreamResetReason.PeerClosed => "connection_closed",
+        StreamResetReason.ConnectionReset => "connection_reset",
+        StreamResetReason.ProtocolError => "protocol_error",
+        StreamResetReason.LimitExceeded => "limit_exceeded",
+        StreamResetReason.TimedOut => "connection_timed_out",
+        StreamResetReason.Cancelled => "cancelled",
+        _ => "ended",
+    };
+}

@@ -1,0 +1,673 @@
+using System.Buffers.Text;
+using System.Runtime.CompilerServices;
+using System.Text;
+using MeshProxy.DataPlane.Clusters;
+using MeshProxy.DataPlane.Failures;
+using MeshProxy.DataPlane.Routing;
+using MeshProxy.DataPlane.Telemetry;
+using MeshProxy.DataPlane.Upstream;
+using MeshProxy.Http;
+using MeshProxy.Http.Fields;
+
+namespace MeshProxy.DataPlane.Forwarding;
+
+/// <summary>
+/// Carries one exchange from the downstream to an endpoint and back: the only retry loop of the proxy.
+/// <code>
+/// 1 route      one snapshot, one match; an unknown destination is asked of the control plane once
+/// 2 prepare    hop-by-hop and edge fields, filters of the route, deadlines
+/// 3 attempts   permit (circuit breaker) -> endpoint (balancer) -> lease (pool) -> request out -> response head
+///              a failed attempt may be made again: nothing relayed yet, the body can be replayed, the budget allows it
+/// 4 relay      response head, body, trailers; or a reply of our own
+/// 5 complete   permit and lease back, one record, exactly once
+/// </code>
+/// One object serves one exchange object of the codec for its whole life. Its loop waits for the next exchange instead of being started for each: an async
+/// method that is never re-entered allocates once, and what it awaits is pooled or reusable.
+/// Threads: the loop runs on whatever thread completed the last wait, one at a time. <see cref="Stop"/> may come from any thread; <see cref="_gate"/> makes
+/// it see either the attempt in flight or none, so that it never resets an exchange that was handed back.
+/// </summary>
+internal sealed class Forwarder : IExchangeObserver
+{
+    private const long Never = long.MaxValue;
+
+    private readonly Lock _gate = new();
+    private readonly DownstreamConnection _connection;
+    private readonly ForwardingServices _services;
+    private readonly HttpServerExchange _downstream;
+    private readonly RequestRecord _record = new();
+    private readonly LeaseWaiter _waiter = new();
+    private readonly Signal _start = new();
+    private readonly Signal _done = new();
+
+    // The exchange in progress.
+    private bool _active;
+    private Failure _stop;
+    private HttpClientExchange? _upstream;
+    private ClusterEndpoint? _endpoint;
+    private Cluster? _cluster;
+    private bool _hasPlace;
+    private RequestPump? _pump;
+    private Task _pumping = Task.CompletedTask;
+    private bool _pumpRunning;
+    private long _heldBody;
+    private bool _isHeld;
+    private long _headDeadline = Never;
+    private long _exchangeDeadline = Never;
+    private long _headTimeout = Never;
+    private long _lastActivity;
+
+    public Forwarder(DownstreamConnection connection, HttpServerExchange downstream)
+    {
+        _connection = connection;
+        _services = connection.Services;
+        _downstream = downstream;
+        _ = RunAsync();
+    }
+
+    /// <summary>Serves the exchange that the codec has just filled. The task may be awaited once; the object is free again when it completes.</summary>
+    public ValueTask ForwardAsync()
+    {
+        _done.Reset();
+        _start.Set();
+        return _done.WaitAsync();
+    }
+
+    /// <summary>The downstream is gone.</summary>
+    public void OnAborted(StreamEnd end) => Stop(new Failure(
+        FailureCause.DownstreamLeft, FailureStage.Downstream, RetrySafety.Never, Initiator.Peer, end.Detail ?? "downstream_left"));
+
+    /// <summary>Judges the deadlines of the exchange in progress.</summary>
+    public void OnTick(long now)
+    {
+        if (!Volatile.Read(ref _active))
+        {
+            return;
+        }
+
+        if (now >= Volatile.Read(ref _exchangeDeadline))
+        {
+            Stop(Timeout(FailureCause.MaxDuration, "request_timeout: the exchange took longer than the route's timeouts.request"));
+        }
+        else if (now >= Volatile.Read(ref _headDeadline))
+        {
+            Stop(Timeout(FailureCause.UpstreamTimeout, $"response_timeout: no response head from {_endpoint?.Address ?? "any endpoint"} in time"));
+        }
+        else if (now - Volatile.Read(ref _lastActivity) >= (long)_services.Limits.StreamIdleTimeout.TotalMilliseconds)
+        {
+            Stop(Timeout(FailureCause.StreamIdle, "stream_idle: nothing moved in either direction"));
+        }
+
+        static Failure Timeout(FailureCause cause, string detail) => new(cause, FailureStage.Waiting, RetrySafety.Never, Initiator.Us, detail);
+    }
+
+    private async Task RunAsync()
+    {
+        while (true)
+        {
+            await _start.WaitAsync();
+            _start.Reset();
+            try
+            {
+                await ServeAsync();
+            }
+            catch (Exception bug)
+            {
+                OnBug(bug);
+            }
+
+            // 5 complete
+            Complete();
+            _done.Set();
+        }
+    }
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    private async ValueTask ServeAsync()
+    {
+        Begin();
+        var request = _downstream.Request;
+
+        // 1 route
+        var decision = _connection.Route(request);
+        if (decision.MayBeDemanded && await _connection.DemandAsync(request))
+        {
+            decision = _connection.Route(request);
+        }
+
+        // 2 prepare
+        var failure = decision.Failure;
+        RouteBackend? backend = null;
+        if (!failure.IsFailure)
+        {
+            if (decision.Match.Rule!.Filters.Redirect is { } redirect)
+            {
+                await RedirectAsync(redirect, decision.Match);
+                return;
+            }
+
+            failure = Prepare(decision.Match, out backend);
+        }
+
+        // 3 attempts
+        ClusterEndpoint? tried = null;
+        var retries = _connection.Retries ? _services.Limits.MaxRetries : 0;
+        while (!failure.IsFailure)
+        {
+            failure = TakePlace(tried);
+            if (failure.IsFailure)
+            {
+                break;
+            }
+
+            _record.Attempts++;
+            failure = await _endpoint!.Pool.AcquireAsync(_waiter) ? Attach(_waiter.Exchange!) : _waiter.Failure;
+            if (!failure.IsFailure)
+            {
+                var upstream = _upstream!;
+                var answered = false;
+                if (await SendAsync(upstream))
+                {
+                    while ((answered = await upstream.ReadHeadAsync()) && upstream.Response.IsInformational)
+                    {
+                        await RelayInformationalAsync(upstream.Response);
+                    }
+                }
+
+                failure = JudgeHead(upstream, answered);
+                if (!failure.IsFailure)
+                {
+                    break;
+                }
+            }
+
+            await EndAttemptAsync();
+            if (retries == 0 || !MayRetry(ref failure))
+            {
+                break;
+            }
+
+            retries--;
+            tried = _endpoint;
+            failure = default;
+        }
+
+        // 4 relay
+        if (!failure.IsFailure)
+        {
+            failure = await RelayAsync(_upstream!, backend!, decision.Match.Rule!);
+        }
+
+        if (failure.IsFailure)
+        {
+            await FailAsync(failure);
+        }
+
+        await EndRequestBodyAsync();
+        await EndAttemptAsync();
+    }
+
+    private void Begin()
+    {
+        _record.Begin(_connection.Direction, _downstream.Request, _connection.Info, _services.Time.GetTimestamp());
+        _lastActivity = _services.NowMilliseconds;
+        _active = true;
+        _downstream.Observer = this;
+    }
+
+    private Failure Prepare(RouteMatch match, out RouteBackend? backend)
+    {
+        var request = _downstream.Request;
+        var rule = match.Rule!;
+        _record.Route = rule.RouteId;
+        backend = rule.Backends.Pick();
+        if (backend is null)
+        {
+            return new Failure(FailureCause.InvalidBackend, FailureStage.Routing, RetrySafety.Never, Initiator.Us, $"no_backend: route {rule.RouteId} has no backend with a weight");
+        }
+
+        _record.Meters = backend.Meters;
+        if (backend.Cluster is null)
+        {
+            return new Failure(FailureCause.InvalidBackend, FailureStage.Routing, RetrySafety.Never, Initiator.Us, $"invalid_backend: route {rule.RouteId}: {backend.Invalid}");
+        }
+
+        _cluster = backend.Cluster;
+        _record.Cluster = _cluster.Name;
+        _record.Service = _cluster.ServiceName;
+        _cluster.RetryBudget.OnRequest();
+        if (!request.Protocol.IsEmpty || request.Method == RequestMethod.Connect)
+        {
+            return new Failure(FailureCause.Unsupported, FailureStage.Routing, RetrySafety.Never, Initiator.Us,
+                "unsupported_upgrade: Upgrade and CONNECT are not served yet; connect to the service as TCP instead");
+        }
+
+        HopByHopFields.Remove(request.Fields);
+        request.Fields.Remove(KnownField.Expect);
+        if (_connection.IsEdge)
+        {
+            EdgeFields.Remove(request.Fields);
+        }
+
+        if (!request.Fields.Contains(KnownField.XRequestId))
+        {
+            Span<byte> id = stackalloc byte[RequestIdSource.Length];
+            _services.RequestIds.Write(id);
+            request.Fields.Add(KnownField.XRequestId, id);
+        }
+
+        rule.Filters.Apply(request, match.MatchedPrefix);
+        backend.Filters.Apply(request, match.MatchedPrefix);
+
+        var now = _lastActivity;
+        if (rule.RequestTimeout is { } total && total > TimeSpan.Zero)
+        {
+            Volatile.Write(ref _exchangeDeadline, now + (long)total.TotalMilliseconds);
+        }
+
+        // gRPC streams may be silent for as long as their deadline allows; an explicit timeout replaces the default one, also when it is zero.
+        _headTimeout = rule.RequestTimeout is null && !LocalReply.IsGrpc(request) ? (long)_services.Limits.ResponseHeadTimeout.TotalMilliseconds : Never;
+        return default;
+    }
+
+    /// <summary>A permit of the cluster and an endpoint to go to.</summary>
+    private Failure TakePlace(ClusterEndpoint? tried)
+    {
+        var cluster = _cluster!;
+        if (!cluster.CircuitBreaker.TryEnter())
+        {
+            return new Failure(FailureCause.CircuitBreakerOpen, FailureStage.Balancing, RetrySafety.Never, Initiator.Us,
+                $"max_requests: {cluster.Name} has {cluster.CircuitBreaker.Config.MaxRequests} requests in flight");
+        }
+
+        _endpoint = cluster.Pick(tried);
+        if (_endpoint is null)
+        {
+            cluster.CircuitBreaker.Leave();
+            return new Failure(FailureCause.NoHealthyEndpoint, FailureStage.Balancing, RetrySafety.Never, Initiator.Us,
+                $"no_ready_endpoint: {cluster.Name} has {cluster.Endpoints.Count} endpoints and none is ready");
+        }
+
+        _endpoint.Enter();
+        _record.Endpoint = _endpoint.Address;
+        _hasPlace = true;
+        return default;
+    }
+
+    private Failure Attach(HttpClientExchange upstream)
+    {
+        lock (_gate)
+        {
+            _upstream = upstream;
+            return _stop;
+        }
+    }
+
+    /// <summary>Sends the request head, and the body or its beginning.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<bool> SendAsync(HttpClientExchange upstream)
+    {
+        var request = _downstream.Request;
+        if (!upstream.WriteHead(request))
+        {
+            return false;
+        }
+
+        if (request.EndsStream)
+        {
+            OnRequestSent();
+        }
+        else if (_pump is { } pump && _pumpRunning)
+        {
+            if (!await pump.AttachAsync(upstream, _downstream.RequestBody))
+            {
+                return false;
+            }
+        }
+        else if (_downstream.RequestBody.TryRead(out var chunk) && IsWhole(chunk))
+        {
+            // The whole body is at hand: it is sent from where it lies and consumed only when no attempt can need it again.
+            _isHeld = true;
+            _heldBody = chunk.Data.Length;
+            OnRequestSent();
+            if (!await upstream.WriteBodyAsync(chunk.Data, endStream: true))
+            {
+                await upstream.FlushAsync();
+                return true;
+            }
+        }
+        else
+        {
+            _pump ??= new RequestPump { Completed = OnRequestSent, BrokenOff = OnRequestBroken };
+            _pumpRunning = true;
+            _pumping = _pump.RunAsync(_downstream.RequestBody, upstream);
+        }
+
+        await upstream.FlushAsync();
+        return true;
+    }
+
+    private bool IsWhole(in BodyChunk chunk) =>
+        chunk is { IsEnd: true, IsBroken: false } && chunk.Data.Length <= ReplayBuffer.MaxBytes && _downstream.RequestBody.Trailers.Count == 0;
+
+    private void OnRequestSent()
+    {
+        _lastActivity = _services.NowMilliseconds;
+        if (_headTimeout != Never)
+        {
+            Volatile.Write(ref _headDeadline, _lastActivity + _headTimeout);
+        }
+    }
+
+    private void OnRequestBroken() => Stop(new Failure(
+        FailureCause.DownstreamLeft, FailureStage.Sending, RetrySafety.Never, Initiator.Peer, $"request_body_{_pump!.Broken.Detail ?? "broken_off"}"));
+
+    private async ValueTask RelayInformationalAsync(ResponseHead response)
+    {
+        // 100 is hop-by-hop here: the expectation was answered by us when the body was first read. 101 can not come, Upgrade is not sent.
+        if (response.Status is not (100 or 101))
+        {
+            HopByHopFields.Remove(response.Fields);
+            _downstream.WriteInformational(response);
+            await _downstream.FlushAsync();
+        }
+    }
+
+    /// <summary>What the attempt came to: a final head, or a failure.</summary>
+    private Failure JudgeHead(HttpClientExchange upstream, bool answered)
+    {
+        Volatile.Write(ref _headDeadline, Never);
+        _lastActivity = _services.NowMilliseconds;
+        if (_stop.IsFailure)
+        {
+            return _stop;
+        }
+
+        var response = upstream.Response;
+        if (!answered)
+        {
+            return Attempt.FailureOf(upstream.End, upstream.IsSent, _endpoint!, FailureStage.Waiting);
+        }
+
+        if (response.Fields.TryGet(KnownField.MeshFailure, out var told))
+        {
+            if (_endpoint!.Pool.Key.IsMesh)
+            {
+                return FailureField.Parse(told, $"{_endpoint.Address} ({_endpoint.Config.Id})");
+            }
+
+            response.Fields.Remove(KnownField.MeshFailure);
+        }
+
+        return default;
+    }
+
+    private bool MayRetry(ref Failure failure)
+    {
+        if (_stop.IsFailure || failure.Safety == RetrySafety.Never)
+        {
+            return false;
+        }
+
+        if (failure.Safety == RetrySafety.IfIdempotent && !RequestMethods.IsIdempotent(_downstream.Request.Method))
+        {
+            return false;
+        }
+
+        if (_pumpRunning && !_pump!.CanReplay)
+        {
+            return false;
+        }
+
+        if (_cluster!.RetryBudget.TryWithdraw())
+        {
+            return true;
+        }
+
+        failure = failure with { Cause = FailureCause.RetryExhausted, Detail = $"retry_budget: {failure.Detail}" };
+        return false;
+    }
+
+    /// <summary>Relays the response. A failure is returned only while the downstream's response has not started.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<Failure> RelayAsync(HttpClientExchange upstream, RouteBackend backend, RouteRule rule)
+    {
+        ReleaseHeldBody();
+        var response = upstream.Response;
+        _record.Status = response.Status;
+        ReadGrpcStatus(response.Fields);
+        HopByHopFields.Remove(response.Fields);
+        if (_connection.Direction == Direction.Inbound)
+        {
+            // The application does not speak for the proxy.
+            EdgeFields.Remove(response.Fields);
+        }
+
+        rule.Filters.Apply(response);
+        backend.Filters.Apply(response);
+        if (!_downstream.WriteHead(response))
+        {
+            return DownstreamLeft();
+        }
+
+        if (response.EndsStream)
+        {
+            await _downstream.FlushAsync();
+            return default;
+        }
+
+        var body = upstream.ResponseBody;
+        while (true)
+        {
+            if (!body.TryRead(out var chunk))
+            {
+                if (!await _downstream.FlushAsync())
+                {
+                    return DownstreamLeft();
+                }
+
+                chunk = await body.ReadAsync();
+            }
+
+            if (chunk.IsBroken)
+            {
+                var failure = _stop.IsFailure ? _stop : Attempt.FailureOf(chunk.End, wasSent: true, _endpoint!, FailureStage.Relaying);
+                _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, chunk.End.Initiator, 0x2, "upstream_broke_off"));
+                return failure;
+            }
+
+            _lastActivity = _services.NowMilliseconds;
+            var ends = chunk.IsEnd && body.Trailers.Count == 0;
+            if ((!chunk.Data.IsEmpty || ends) && !await _downstream.WriteBodyAsync(chunk.Data, ends))
+            {
+                return DownstreamLeft();
+            }
+
+            _record.BytesSent += chunk.Data.Length;
+            body.Advance(chunk.Data.Length);
+            if (chunk.IsEnd)
+            {
+                if (!ends)
+                {
+                    ReadGrpcStatus(body.Trailers);
+                    if (!_downstream.WriteTrailers(body.Trailers))
+                    {
+                        return DownstreamLeft();
+                    }
+                }
+
+                await _downstream.FlushAsync();
+                return default;
+            }
+        }
+    }
+
+    private void ReadGrpcStatus(FieldMap fields)
+    {
+        if (fields.TryGet(KnownField.GrpcStatus, out var text) && Utf8Parser.TryParse(text, out int status, out _))
+        {
+            _record.GrpcStatus = status;
+        }
+    }
+
+    private Failure DownstreamLeft() => _stop.IsFailure
+        ? _stop
+        : new Failure(FailureCause.DownstreamLeft, FailureStage.Relaying, RetrySafety.Never, Initiator.Peer, _downstream.End.Detail ?? "downstream_left");
+
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    private async ValueTask FailAsync(Failure failure)
+    {
+        _record.Failure = failure;
+        if (FailureMap.Of(failure.Cause).HttpStatus == 0 || _downstream.End.Reason != StreamResetReason.None)
+        {
+            return;
+        }
+
+        if (_downstream.HasResponseStarted)
+        {
+            _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, Initiator.Us, 0x2, "failed_after_head"));
+            return;
+        }
+
+        ReleaseHeldBody();
+        _record.Status = await LocalReply.WriteAsync(_downstream, failure, _connection.TellsDetail);
+    }
+
+    private async ValueTask RedirectAsync(Model.Config.RedirectConfig redirect, RouteMatch match)
+    {
+        var request = _downstream.Request;
+        _record.Route = match.Rule!.RouteId;
+        var head = _downstream.Response;
+        head.Clear();
+        head.Status = redirect.Status;
+        head.EndsStream = true;
+        head.ContentLength = 0;
+        head.Fields.Add(KnownField.Location, Encoding.ASCII.GetBytes(Redirects.Location(redirect, request, match.MatchedPrefix)));
+        head.Fields.Add(KnownField.ContentLength, "0"u8);
+        _record.Status = head.Status;
+        _downstream.WriteHead(head);
+        await _downstream.FlushAsync();
+        await EndRequestBodyAsync();
+    }
+
+    /// <summary>The attempt is over, one way or the other: gives the exchange, the endpoint and the permit back. Does nothing the second time.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    private async ValueTask EndAttemptAsync()
+    {
+        if (!_hasPlace)
+        {
+            return;
+        }
+
+        _hasPlace = false;
+        if (_pumpRunning)
+        {
+            await _pump!.DetachAsync();
+        }
+
+        HttpClientExchange? upstream;
+        lock (_gate)
+        {
+            upstream = _upstream;
+            _upstream = null;
+        }
+
+        upstream?.Complete();
+        _endpoint!.Leave();
+        _cluster!.CircuitBreaker.Leave();
+    }
+
+    /// <summary>The response is complete; a request that still comes is not wanted any more (RFC 9113 section 8.1: NO_ERROR; HTTP/1.1: the connection ends).</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    private async ValueTask EndRequestBodyAsync()
+    {
+        ReleaseHeldBody();
+        if (!_pumpRunning)
+        {
+            return;
+        }
+
+        _pump!.Stop();
+        if (!_pump.IsComplete && _downstream.End.Reason == StreamResetReason.None)
+        {
+            _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, Initiator.Us, 0, "response_complete"));
+        }
+
+        await _pumping;
+        _record.BytesReceived = _pump.Bytes;
+        _pump.Reset();
+        _pumpRunning = false;
+    }
+
+    private void ReleaseHeldBody()
+    {
+        if (_isHeld)
+        {
+            _isHeld = false;
+            _record.BytesReceived = _heldBody;
+            _downstream.RequestBody.Advance(_heldBody);
+        }
+    }
+
+    private void Complete()
+    {
+        lock (_gate)
+        {
+            _active = false;
+            _stop = default;
+        }
+
+        _record.Flag = FailureMap.Of(_record.Failure.Cause).Flag;
+        _services.Telemetry.Complete(_record);
+        _endpoint = null;
+        _cluster = null;
+        Volatile.Write(ref _headDeadline, Never);
+        Volatile.Write(ref _exchangeDeadline, Never);
+    }
+
+    /// <summary>Ends the exchange from outside its loop: wakes whatever it waits for.</summary>
+    private void Stop(Failure failure)
+    {
+        // Reset runs continuations inline, possibly this very exchange's; the lock is re-entrant and nobody holds another lock when calling here.
+        lock (_gate)
+        {
+            if (!_active || _stop.IsFailure)
+            {
+                return;
+            }
+
+            _stop = failure;
+            if (_upstream is { } upstream)
+            {
+                upstream.Reset(new StreamEnd(StreamResetReason.Cancelled, failure.Initiator, 0x8, "stopped"));
+            }
+            else
+            {
+                _waiter.TryFail(failure);
+            }
+
+            if (_active && failure.Cause != FailureCause.DownstreamLeft && _downstream.HasResponseStarted)
+            {
+                _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, failure.Initiator, 0x8, "stopped"));
+            }
+        }
+    }
+
+    private void OnBug(Exception bug)
+    {
+        _record.Failure = new Failure(FailureCause.Internal, FailureStage.Relaying, RetrySafety.Never, Initiator.Us, $"bug: {bug.GetType().Name}");
+        ForwardingLog.Bug(_services.Log, bug);
+        _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, Initiator.Us, 0x2, "internal_error"));
+        if (_hasPlace)
+        {
+            _hasPlace = false;
+            lock (_gate)
+            {
+                _upstream?.Reset(new StreamEnd(StreamResetReason.Cancelled, Initiator.Us, 0x2, "internal_error"));
+                _upstream = null;
+            }
+
+            _endpoint!.Leave();
+            _cluster!.CircuitBreaker.Leave();
+        }
+    }
+}

@@ -1,0 +1,126 @@
+using System.Text;
+using MeshProxy.DataPlane.Failures;
+using MeshProxy.DataPlane.Forwarding;
+using MeshProxy.DataPlane.Routing;
+using MeshProxy.DataPlane.Snapshots;
+using MeshProxy.DataPlane.Telemetry;
+using MeshProxy.DataPlane.Transport;
+using MeshProxy.Http;
+using MeshProxy.Model.Config;
+using Microsoft.AspNetCore.Connections;
+
+namespace MeshProxy.DataPlane;
+
+/// <summary>
+/// The north-south half of a connection: TLS at the edge where the listener says so, then HTTP by the listener's routes, or opaque bytes to its backends.
+/// </summary>
+internal sealed class Gateway
+{
+    private readonly ProxyServices _services;
+    private readonly string _address;
+    private readonly int _port;
+    private readonly TlsServerStep _https;
+    private readonly TlsServerStep _tls;
+
+    public Gateway(ProxyServices services, string address, int port)
+    {
+        _services = services;
+        _address = address;
+        _port = port;
+        _https = TlsServerStep.ForEdge(SelectCertificate, services.Forwarding.Time);
+        _tls = new TlsServerStep(new TlsServerOptions { Select = SelectCertificate, ApplicationProtocols = [], AllowResume = true }, services.Forwarding.Time);
+    }
+
+    /// <summary>Serves one connection. Never throws.</summary>
+    public async Task ServeAsync(ConnectionContext connection)
+    {
+        var info = ConnectionInfo.Of(connection);
+        if (Port() is not { } gatewayPort)
+        {
+            _services.Refuse(connection, Direction.Gateway, "no_listener", $"port {_port} is no longer a listener of the gateway");
+            return;
+        }
+
+        var version = HttpProtocolVersion.Http11;
+        if (gatewayPort.Protocol is ListenerProtocol.Https or ListenerProtocol.Tls)
+        {
+            var step = gatewayPort.Protocol == ListenerProtocol.Https ? _https : _tls;
+            var session = await step.AuthenticateAsync(connection, _services.Options.HandshakeTimeout, CancellationToken.None);
+            if (session.Refused is { } refused)
+            {
+                _services.Refuse(connection, Direction.Gateway, "tls_failed", refused);
+                return;
+            }
+
+            connection = session.Connection;
+            info.IsTls = true;
+            info.ServerName = session.ServerName;
+            version = session.Alpn == "h2" ? HttpProtocolVersion.Http2 : HttpProtocolVersion.Http11;
+        }
+        else if (gatewayPort.Protocol == ListenerProtocol.Http
+            && await _services.DetectDeclaredHttpAsync(connection) == HttpProtocolVersion.Http2)
+        {
+            version = HttpProtocolVersion.Http2;
+        }
+
+        if (gatewayPort.Protocol is ListenerProtocol.Http or ListenerProtocol.Https)
+        {
+            await _services.ServeHttpAsync(connection, version, new GatewayConnection(this, _services, info));
+            return;
+        }
+
+        var section = gatewayPort.Find(Encoding.ASCII.GetBytes(info.ServerName ?? ""));
+        if (section is null)
+        {
+            _services.Refuse(connection, Direction.Gateway, "no_listener", $"no listener of port {_port} takes the server name '{info.ServerName}'");
+            return;
+        }
+
+        await _services.ServeTcpAsync(connection, section.TcpBackends, Direction.Gateway, info, sendsReadyByte: false);
+    }
+
+    // A client that names no server gets the first certificate of the port; one that names a server nobody here is gets none, and the handshake fails.
+    private TlsServerIdentity? SelectCertificate(string? serverName)
+    {
+        if (Port() is not { } current)
+        {
+            return null;
+        }
+
+        var section = string.IsNullOrEmpty(serverName) ? current.Sections[0] : current.Find(Encoding.ASCII.GetBytes(serverName));
+        return section?.Certificate;
+    }
+
+    private GatewayPort? Port()
+    {
+        foreach (var candidate in _services.Cell.Current.GatewayPorts)
+        {
+            if (candidate.Port == _port && candidate.Address == _address)
+            {
+                return candidate;
+            }
+        }
+
+        return null;
+    }
+
+    private sealed class GatewayConnection(Gateway gateway, ProxyServices services, ConnectionInfo info) : DownstreamConnection(services.Forwarding, info)
+    {
+        public override Direction Direction => Direction.Gateway;
+
+        public override bool TellsDetail => false;
+
+        public override RouteDecision Route(RequestHead request)
+        {
+            if (gateway.Port()?.Find(Authorities.WithoutPort(request.Authority)) is not { } section)
+            {
+                return RouteDecision.Refuse(FailureCause.NoRoute, "no_listener: no listener takes this host");
+            }
+
+            var match = section.Routes.Match(request);
+            return match.Rule is null
+                ? RouteDecision.Refuse(FailureCause.NoRoute, $"no_route: no route of listener {section.Id} matches")
+                : new RouteDecision(match, default);
+        }
+    }
+}

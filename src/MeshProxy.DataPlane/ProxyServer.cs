@@ -1,0 +1,290 @@
+using System.Net;
+using MeshProxy.DataPlane.Clusters;
+using MeshProxy.DataPlane.Forwarding;
+using MeshProxy.DataPlane.Identity;
+using MeshProxy.DataPlane.Listening;
+using MeshProxy.DataPlane.Snapshots;
+using MeshProxy.DataPlane.Telemetry;
+using MeshProxy.DataPlane.Transport;
+using MeshProxy.DataPlane.Upstream;
+using MeshProxy.Http;
+using MeshProxy.Model.Config;
+using MeshProxy.Model.Identity;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Logging;
+
+namespace MeshProxy.DataPlane;
+
+/// <summary>A listener that is bound.</summary>
+public sealed record BoundListener(string Name, IPEndPoint EndPoint);
+
+/// <summary>
+/// The data plane: binds listeners, puts configurations in force, drains, stops. Configuration comes in on one thread at a time (<see cref="_applying"/>);
+/// everything else runs on the event loops.
+/// </summary>
+public sealed class ProxyServer : IAsyncDisposable
+{
+    private static readonly TimeSpan TickInterval = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan DrainPoll = TimeSpan.FromMilliseconds(50);
+
+    private readonly Lock _applying = new();
+    private readonly ProxyServerOptions _options;
+    private readonly IConnectionListenerFactory _listenerFactory;
+    private readonly TimeProvider _time;
+    private readonly ILogger _log;
+    private readonly SnapshotCell _cell = new();
+    private readonly ClusterStore _clusters;
+    private readonly SnapshotCompiler _compiler;
+    private readonly ProxyServices _services;
+    private readonly TlsServerStep? _inboundTls;
+    private readonly ITrustView? _trust;
+    private readonly List<Listener> _listeners = [];
+    private readonly Dictionary<(string Address, int Port), Listener> _gatewayListeners = [];
+    private TrustBundle? _lastBundle;
+    private ITimer? _tick;
+
+    /// <summary>Makes a data plane that is not started yet.</summary>
+    /// <param name="options">How it runs.</param>
+    /// <param name="identity">Certificate and roots in the mesh; null outside.</param>
+    /// <param name="telemetry">Metrics and access log.</param>
+    /// <param name="demand">Where unknown destinations are asked for; null in file mode.</param>
+    /// <param name="loggers">For the proxy's own log.</param>
+    /// <param name="time">The clock.</param>
+    /// <param name="listenerFactory">Binds.</param>
+    /// <param name="dialer">Dials.</param>
+    public ProxyServer(
+        ProxyServerOptions options,
+        SvidStore? identity,
+        ProxyTelemetry telemetry,
+        IDestinationDemand? demand,
+        ILoggerFactory loggers,
+        TimeProvider time,
+        IConnectionListenerFactory listenerFactory,
+        IConnectionFactory dialer)
+    {
+        _options = options;
+        _time = time;
+        _listenerFactory = listenerFactory;
+        _trust = identity;
+        _log = loggers.CreateLogger("meshproxy");
+        var connector = new UpstreamConnector(dialer, identity is null ? null : new TlsClientStep(identity, identity, time));
+        _inboundTls = identity is null ? null : TlsServerStep.ForMesh(identity, identity, time);
+        var random = new Random(System.Security.Cryptography.RandomNumberGenerator.GetInt32(int.MaxValue));
+        var clusterServices = new ClusterServices(connector, identity, options.TrustDomain, time, random);
+        _clusters = new ClusterStore(clusterServices, options.ApplicationAddress);
+        _compiler = new SnapshotCompiler(_clusters, telemetry.Meters, options.Namespace);
+        var forwarding = new ForwardingServices(telemetry, time, new RequestIdSource(), new ForwardingLimits(), _log);
+        _services = new ProxyServices(options, _cell, forwarding, connector, clusterServices, new ConnectionRegistry(), demand, _log);
+        if (identity is not null)
+        {
+            identity.BundleChanged += OnTrustChanged;
+        }
+    }
+
+    /// <summary>The configuration in force.</summary>
+    public ProxyConfig Current => _cell.Current.Config;
+
+    /// <summary>What is bound.</summary>
+    public IReadOnlyList<BoundListener> Listeners
+    {
+        get
+        {
+            lock (_applying)
+            {
+                return [.. _listeners.Concat(_gatewayListeners.Values).Select(listener => new BoundListener(listener.Name, listener.EndPoint))];
+            }
+        }
+    }
+
+    /// <summary>Connections from downstreams now.</summary>
+    public int ConnectionCount => _services.Registry.Count;
+
+    /// <summary>Binds the listeners that no configuration brings.</summary>
+    /// <exception cref="IOException">A port is taken or may not be bound; the message says what to check.</exception>
+    public async Task StartAsync(CancellationToken cancellation)
+    {
+        if (_options.Outbound is { } outboundEndPoint)
+        {
+            var outbound = new Outbound(_services);
+            await BindAsync("outbound", outboundEndPoint, outbound.ServeAsync, cancellation);
+        }
+
+        if (_options.Inbound is { } inboundEndPoint)
+        {
+            var inbound = new Inbound(_services, _inboundTls ?? throw new InvalidOperationException("An inbound listener needs an identity."));
+            await BindAsync("inbound", inboundEndPoint, inbound.ServeAsync, cancellation);
+        }
+
+        foreach (var upstream in _options.Upstreams)
+        {
+            var outbound = new Outbound(_services);
+            await BindAsync($"upstream/{upstream.Service}", new IPEndPoint(IPAddress.Loopback, upstream.LocalPort),
+                connection => outbound.ServeUpstreamAsync(connection, upstream), cancellation);
+        }
+
+        _tick = _time.CreateTimer(static state => ((ProxyServer)state!).OnTick(), this, TickInterval, TickInterval);
+    }
+
+    /// <summary>Puts a configuration in force: what compiles is swapped in at once, what does not is refused and keeps its last good state.</summary>
+    /// <returns>What was refused; empty: everything is in force.</returns>
+    public IReadOnlyList<UnitRejection> Apply(ProxyConfig config)
+    {
+        lock (_applying)
+        {
+            var (snapshot, rejections) = _compiler.Compile(config, _cell.Current);
+            _cell.Current = snapshot;
+            return [.. rejections, .. BindGatewayPorts(snapshot)];
+        }
+    }
+
+    /// <summary>Takes endpoint updates, which stand alone: in force when this returns.</summary>
+    public void ApplyEndpoints(IEnumerable<EndpointSetConfig> sets)
+    {
+        lock (_applying)
+        {
+            foreach (var set in sets)
+            {
+                _clusters.Update(set);
+            }
+        }
+    }
+
+    /// <summary>Serves on while asking every connection to finish, until none is left or the deadline passes; then ends what remains.</summary>
+    public async Task DrainAsync(TimeSpan deadline)
+    {
+        _services.IsDraining = true;
+        var end = _time.GetTimestamp() + (long)(deadline.TotalSeconds * _time.TimestampFrequency);
+        var quiet = 0;
+
+        // Spread over the first tenth of the deadline (at most one second), so that reconnecting peers do not all arrive somewhere else at once.
+        var entries = _services.Registry.Snapshot();
+        var spread = TimeSpan.FromTicks(Math.Min(deadline.Ticks / 10, TimeSpan.TicksPerSecond));
+        for (var i = 0; i < entries.Count; i++)
+        {
+            entries[i].Drain(ConnectionCloseReason.Drain);
+            if (entries.Count > 100 && i % (entries.Count / 20) == 0)
+            {
+                await Task.Delay(spread / 20, _time);
+            }
+        }
+
+        while (_time.GetTimestamp() < end && quiet < 4)
+        {
+            await Task.Delay(DrainPoll, _time);
+            quiet = _services.Registry.Count == 0 ? quiet + 1 : 0;
+        }
+
+        await StopAcceptingAsync();
+        foreach (var entry in _services.Registry.Snapshot())
+        {
+            entry.Abort(ConnectionCloseReason.Drain);
+        }
+    }
+
+    /// <summary>Stops at once.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        if (_tick is not null)
+        {
+            await _tick.DisposeAsync();
+        }
+
+        await StopAcceptingAsync();
+        foreach (var entry in _services.Registry.Snapshot())
+        {
+            entry.Abort(ConnectionCloseReason.Drain);
+        }
+
+        _clusters.Keep(new HashSet<Cluster>());
+    }
+
+    /// <summary>Clusters and their endpoints, for the admin page.</summary>
+    public IReadOnlyList<ClusterView> DescribeClusters() => [.. _clusters.Clusters.Concat(_clusters.LocalClusters).Select(ClusterView.Of)];
+
+    /// <summary>Live connections from downstreams, for the admin page.</summary>
+    public IReadOnlyList<ConnectionView> DescribeConnections() => [.. _services.Registry.Snapshot().OfType<DownstreamEntry>().Select(ConnectionView.Of)];
+
+    private async Task BindAsync(string name, IPEndPoint endPoint, Func<ConnectionContext, Task> serve, CancellationToken cancellation)
+    {
+        var listener = await Listener.BindAsync(_listenerFactory, endPoint, name, serve, _log, cancellation);
+        lock (_applying)
+        {
+            _listeners.Add(listener);
+        }
+    }
+
+    private List<UnitRejection> BindGatewayPorts(ProxySnapshot snapshot)
+    {
+        var rejections = new List<UnitRejection>();
+        var wanted = snapshot.GatewayPorts.Select(port => (port.Address, port.Port)).ToHashSet();
+        foreach (var (key, listener) in _gatewayListeners.Where(bound => !wanted.Contains(bound.Key)).ToArray())
+        {
+            _gatewayListeners.Remove(key);
+            _ = listener.StopAcceptingAsync().AsTask();
+        }
+
+        foreach (var (address, port) in wanted.Where(key => !_gatewayListeners.ContainsKey(key)))
+        {
+            var gateway = new Gateway(_services, address, port);
+            var endPoint = new IPEndPoint(address.Length == 0 ? IPAddress.IPv6Any : IPAddress.Parse(address), port);
+            try
+            {
+                // Binding a socket does not wait for anything; only its interface is asynchronous.
+                _gatewayListeners[(address, port)] = Listener.BindAsync(_listenerFactory, endPoint, $"gateway/{port}", gateway.ServeAsync, _log, CancellationToken.None)
+                    .AsTask().GetAwaiter().GetResult();
+            }
+            catch (IOException error)
+            {
+                rejections.Add(new UnitRejection("gateway", $"spec.listeners[port={port}]", error.Message));
+            }
+        }
+
+        return rejections;
+    }
+
+    private async Task StopAcceptingAsync()
+    {
+        Listener[] listeners;
+        lock (_applying)
+        {
+            listeners = [.. _listeners, .. _gatewayListeners.Values];
+            _listeners.Clear();
+            _gatewayListeners.Clear();
+        }
+
+        foreach (var listener in listeners)
+        {
+            await listener.StopAcceptingAsync();
+        }
+    }
+
+    private void OnTick()
+    {
+        var now = _services.Forwarding.NowMilliseconds;
+        foreach (var entry in _services.Registry.Snapshot())
+        {
+            entry.OnTick(now);
+        }
+
+        _clusters.OnTick(now);
+    }
+
+    private void OnTrustChanged(TrustBundle bundle)
+    {
+        var before = Interlocked.Exchange(ref _lastBundle, bundle);
+        var removed = before is not null && before.Roots.Any(root => !bundle.Roots.Contains(root));
+        lock (_applying)
+        {
+            _clusters.OnTrustChanged(removed);
+        }
+
+        // A root was taken away: whoever was let in by it is out. Peers with a good certificate come back on their own.
+        if (removed)
+        {
+            foreach (var entry in _services.Registry.Snapshot().Where(entry => entry is DownstreamEntry { Info.IsMutualTls: true }))
+            {
+                entry.Abort(ConnectionCloseReason.Revoked);
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+using System.IO.Pipelines;
+using System.Net;
+using MeshProxy.DataPlane.Clusters;
+using MeshProxy.DataPlane.Failures;
+using MeshProxy.DataPlane.Forwarding;
+using MeshProxy.DataPlane.Listening;
+using MeshProxy.DataPlane.Routing;
+using MeshProxy.DataPlane.Snapshots;
+using MeshProxy.DataPlane.Telemetry;
+using MeshProxy.DataPlane.Transport;
+using MeshProxy.DataPlane.Upstream;
+using MeshProxy.Http;
+using MeshProxy.Model.Config;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Logging;
+
+namespace MeshProxy.DataPlane;
+
+/// <summary>What inbound, outbound and gateway share: the snapshot cell, and the two ways in which any connection is served.</summary>
+internal sealed class ProxyServices(
+    ProxyServerOptions options,
+    SnapshotCell cell,
+    ForwardingServices forwarding,
+    UpstreamConnector connector,
+    ClusterServices clusterServices,
+    ConnectionRegistry registry,
+    IDestinationDemand? demand,
+    ILogger log)
+{
+    private readonly TcpForwarderLimits _tcpLimits = new();
+    private readonly ServerCodecs _codecs = new(forwarding.Time, log);
+
+    public ProxyServerOptions Options { get; } = options;
+
+    public SnapshotCell Cell { get; } = cell;
+
+    public ForwardingServices Forwarding { get; } = forwarding;
+
+    public ConnectionRegistry Registry { get; } = registry;
+
+    public IDestinationDemand? Demand { get; } = demand;
+
+    /// <summary>Set when the drain has begun: connections that still come are told at once.</summary>
+    public bool IsDraining { get; set; }
+
+    /// <summary>Serves HTTP on a connection until it ends. Never throws.</summary>
+    /// <param name="connection">The decrypted connection; closed at the end.</param>
+    /// <param name="version">What the peer speaks.</param>
+    /// <param name="downstream">Who routes its requests.</param>
+    /// <param name="peerNotAfter">When the peer's certificate ends: the connection drains then.</param>
+    public async Task ServeHttpAsync(ConnectionContext connection, HttpProtocolVersion version, DownstreamConnection downstream, DateTimeOffset? peerNotAfter = null)
+    {
+        var codec = _codecs.Create(connection, version, downstream);
+        var entry = new HttpConnectionEntry(connection, codec, downstream, peerNotAfter, Forwarding.Time);
+        Registry.Add(entry);
+        Forwarding.Telemetry.Meters.OnConnectionOpened(downstream.Direction, downstream.Info);
+        if (IsDraining)
+        {
+            codec.Drain(ConnectionCloseReason.Drain);
+        }
+
+        await codec.RunAsync(downstream);
+        Registry.Remove(entry);
+        Forwarding.Telemetry.Meters.OnConnectionClosed(downstream.Direction);
+        await connection.DisposeAsync();
+    }
+
+    /// <summary>Serves opaque bytes on a connection until it ends. Never throws.</summary>
+    public async Task ServeTcpAsync(ConnectionContext connection, WeightedBackends backends, Direction direction, ConnectionInfo info, bool sendsReadyByte)
+    {
+        var forwarder = new TcpForwarder(Forwarding, connector, _tcpLimits);
+        var entry = new TcpConnectionEntry(connection, forwarder, direction, info);
+        Registry.Add(entry);
+        Forwarding.Telemetry.Meters.OnConnectionOpened(direction, info);
+        await forwarder.ForwardAsync(connection, backends, direction, info, sendsReadyByte);
+        Registry.Remove(entry);
+        Forwarding.Telemetry.Meters.OnConnectionClosed(direction);
+        await connection.DisposeAsync();
+    }
+
+    /// <summary>The HTTP version of a connection that was not declared to speak anything: judged by its first bytes, null when it is not HTTP or when nothing
+    /// came in time.</summary>
+    public async ValueTask<HttpProtocolVersion?> DetectHttpAsync(ConnectionContext connection, TimeSpan? timeout = null) =>
+        await ProtocolDetector.DetectAsync(connection.Transport.Input, timeout ?? Options.DetectionTimeout, Forwarding.Time) switch
+        {
+            DetectedProtocol.Http1 => HttpProtocolVersion.Http11,
+            DetectedProtocol.Http2 => HttpProtocolVersion.Http2,
+            _ => null,
+        };
+
+    /// <summary>The HTTP version of a connection that is declared to speak HTTP. What is no HTTP, or too slow with its first bytes, is left to the HTTP/1.1
+    /// codec to refuse.</summary>
+    public async ValueTask<HttpProtocolVersion> DetectDeclaredHttpAsync(ConnectionContext connection) =>
+        await DetectHttpAsync(connection, Options.FirstByteTimeout) ?? HttpProtocolVersion.Http11;
+
+    /// <summary>The server name in a TLS client's first flight, without consuming it; null when there is none, or no whole ClientHello in time.</summary>
+    public async ValueTask<string?> PeekServerNameAsync(ConnectionContext connection)
+    {
+        var input = connection.Transport.Input;
+        await using var timer = Forwarding.Time.CreateTimer(static pipe => ((PipeReader)pipe!).CancelPendingRead(), input, Options.HandshakeTimeout, Timeout.InfiniteTimeSpan);
+        while (true)
+        {
+            var read = await input.ReadAsync();
+            var result = ClientHello.TryParse(read.Buffer, out var serverName, out _);
+            if (result != ClientHelloResult.Incomplete || read.IsCompleted || read.IsCanceled)
+            {
+                input.AdvanceTo(read.Buffer.Start);
+                return serverName;
+            }
+
+            input.AdvanceTo(read.Buffer.Start, read.Buffer.End);
+        }
+    }
+
+    /// <summary>Ends a connection that is not served, and says why.</summary>
+    public void Refuse(ConnectionContext connection, Direction direction, string reason, string detail)
+    {
+        ProxyLog.ConnectionRefused(log, direction, connection.RemoteEndPoint, reason, detail);
+        Forwarding.Telemetry.Meters.OnConnectionRefused(direction, reason);
+        connection.Abort(new ConnectionAbortedException(detail));
+        _ = connection.DisposeAsync().AsTask();
+    }
+
+    /// <summary>A backend that is the original address itself, for traffic to unknown destinations that is passed through.</summary>
+    public WeightedBackends PassThrough(IPEndPoint original)
+    {
+        var id = new ClusterId(new ResourceName("egress", "passthrough"), original.Port);
+        var cluster = new Cluster(new ClusterConfig { Id = id, Protocol = AppProtocol.Tcp, ConnectTimeout = TimeSpan.FromSeconds(5) }, clusterServices);
+        cluster.Update(new EndpointSetConfig(id, [new EndpointConfig { Id = original.ToString(), Address = original.Address.ToString(), Port = original.Port }]));
+        return new WeightedBackends([new RouteBackend(cluster, 1, null, MessageFilters.None, Forwarding.Telemetry.Meters.ForRoute(Direction.Outbound, cluster.ServiceName, "-"))]);
+    }
+}
+
+/// <summary>A live connection from a downstream.</summary>
+internal abstract class DownstreamEntry : ConnectionEntry
+{
+    protected DownstreamEntry(ConnectionContext connection, ConnectionInfo info, Direction direction)
+    {
+        Listener = direction.ToString();
+        Remote = connection.RemoteEndPoint;
+        Local = connection.LocalEndPoint;
+        Info = info;
+        Direction = direction;
+    }
+
+    public ConnectionInfo Info { get; }
+
+    public Direction Direction { get; }
+
+    public abstract int ActiveExchanges { get; }
+
+    public abstract long TotalExchanges { get; }
+}
+
+/// <summary>A live connection that speaks HTTP.</summary>
+internal sealed class HttpConnectionEntry(
+    ConnectionContext connection, HttpServerConnection codec, DownstreamConnection downstream, DateTimeOffset? peerNotAfter, TimeProvider time)
+    : DownstreamEntry(connection, downstream.Info, downstream.Direction)
+{
+    public override int ActiveExchanges => codec.ActiveExchanges;
+
+    public override long TotalExchanges => codec.TotalExchanges;
+
+    public override void OnTick(long nowMilliseconds)
+    {
+        if (peerNotAfter is { } end && time.GetUtcNow() >= end)
+        {
+            codec.Drain(ConnectionCloseReason.MaxAge);
+        }
+
+        downstream.OnTick(nowMilliseconds);
+        codec.OnTick(nowMilliseconds);
+    }
+
+    public override void Drain(ConnectionCloseReason reason) => codec.Drain(reason);
+
+    public override void Abort(ConnectionCloseReason reason) => codec.Abort(reason);
+}
+
+/// <summary>A live connection of opaque bytes.</summary>
+internal sealed class TcpConnectionEntry(ConnectionContext connection, TcpForwarder forwarder, Direction direction, ConnectionInfo info)
+    : DownstreamEntry(connection, info, direction)
+{
+    public override int ActiveExchanges => 1;
+
+    public override long TotalExchanges => 1;
+
+    public override void OnTick(long nowMilliseconds) => forwarder.OnTick(nowMilliseconds);
+
+    public override void Drain(ConnectionCloseReason reason)
+    {
+        // Opaque bytes have no way to be told: they run on until the deadline of the drain.
+    }
+
+    public override void Abort(ConnectionCloseReason reason) => forwarder.Abort(new Failure(
+        FailureCause.LocalReset, FailureStage.Relaying, RetrySafety.Never, Initiator.Operator, $"connection_{reason.ToString().ToLowerInvariant()}"));
+}

@@ -1,0 +1,193 @@
+using System.Collections.Immutable;
+using System.Net.Security;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using MeshProxy.DataPlane.Clusters;
+using MeshProxy.DataPlane.Routing;
+using MeshProxy.DataPlane.Telemetry;
+using MeshProxy.DataPlane.Transport;
+using MeshProxy.Model.Config;
+
+namespace MeshProxy.DataPlane.Snapshots;
+
+/// <summary>A unit that can not be put in force, and why.</summary>
+/// <param name="Unit">"service/namespace/name", "gateway", "inbound".</param>
+/// <param name="Field">What in it.</param>
+/// <param name="Reason">Why, and what to do.</param>
+public sealed record UnitRejection(string Unit, string Field, string Reason);
+
+/// <summary>
+/// Compiles what was told into what requests are judged by. A unit is taken or refused as one: a refused destination keeps its last good state, and with
+/// none its requests are answered 500 with the reason. Runs on the configuration thread, never on an event loop.
+/// </summary>
+internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, string ownNamespace)
+{
+    private const string NoRoute = "-";
+
+    /// <summary>Compiles <paramref name="config"/>; what is unchanged since <paramref name="previous"/> is taken over.</summary>
+    public (ProxySnapshot Snapshot, IReadOnlyList<UnitRejection> Rejections) Compile(ProxyConfig config, ProxySnapshot previous)
+    {
+        var rejections = new List<UnitRejection>();
+        var named = new HashSet<Cluster>();
+        var destinations = new List<Destination>();
+        foreach (var wanted in config.Destinations.Values)
+        {
+            previous.Destinations.TryGetValue(wanted.Service, out var last);
+            if (last is not null && ReferenceEquals(last.Config, wanted))
+            {
+                destinations.Add(Take(last, config, named));
+                continue;
+            }
+
+            try
+            {
+                destinations.Add(CompileDestination(wanted, config, named));
+            }
+            catch (Exception error) when (error is ArgumentException or FormatException or InvalidOperationException or NotSupportedException)
+            {
+                rejections.Add(new UnitRejection($"service/{wanted.Service}", "", error.Message));
+                destinations.Add(last is not null
+                    ? Take(last, config, named)
+                    : new Destination(wanted with { Refused = error.Message, Ports = [] }, []));
+            }
+        }
+
+        var inbound = new List<InboundTarget>();
+        foreach (var port in config.Inbound?.Ports ?? [])
+        {
+            inbound.Add(CompileInbound(port, named));
+        }
+
+        var gatewayPorts = previous.GatewayPorts;
+        try
+        {
+            gatewayPorts = CompileGateway(config, named);
+        }
+        catch (Exception error) when (error is ArgumentException or FormatException or InvalidOperationException or NotSupportedException or CryptographicException)
+        {
+            rejections.Add(new UnitRejection("gateway", "spec.listeners", error.Message));
+            named.UnionWith(gatewayPorts.SelectMany(port => port.Sections).SelectMany(section => section.Clusters));
+        }
+
+        clusters.Keep(named);
+        return (new ProxySnapshot(config, destinations, inbound, gatewayPorts, ownNamespace), rejections);
+    }
+
+    private Destination Take(Destination last, ProxyConfig config, HashSet<Cluster> named)
+    {
+        foreach (var port in last.Config.Ports)
+        {
+            named.Add(clusters.Bring(port.Cluster, config));
+            foreach (var backend in port.BackendClusters)
+            {
+                named.Add(clusters.Bring(backend, config));
+            }
+        }
+
+        return last;
+    }
+
+    private Destination CompileDestination(DestinationConfig wanted, ProxyConfig config, HashSet<Cluster> named)
+    {
+        // Regular expressions and the like are compiled before any live cluster is touched: a refused unit must not change what is in force.
+        foreach (var route in wanted.Ports.SelectMany(port => port.HttpRoutes))
+        {
+            _ = new RouteTable([route], (_, rule) => new RouteRule(route.Id, new WeightedBackends([]), new MessageFilters(rule.Filters), null, null));
+        }
+
+        return new Destination(wanted, wanted.Ports.Select(port =>
+        {
+            var own = Bring(port.Cluster);
+            var byId = port.BackendClusters.Select(Bring).ToDictionary(cluster => cluster.Config.Id);
+            byId[own.Config.Id] = own;
+            var ownBackend = new RouteBackend(own, 1, null, MessageFilters.None, meters.ForRoute(Direction.Outbound, own.ServiceName, NoRoute));
+            var routes = port.HttpRoutes.IsEmpty
+                ? new RouteTable(new RouteRule("", new WeightedBackends([ownBackend]), MessageFilters.None, null, null))
+                : Table(port.HttpRoutes, byId, Direction.Outbound);
+            var tcp = port.TcpBackends.IsEmpty
+                ? new WeightedBackends([ownBackend])
+                : new WeightedBackends(port.TcpBackends.Select(backend => Backend(backend, byId, Direction.Outbound, NoRoute)));
+            return new DestinationPort(port.Cluster.Id, port.Cluster.Protocol, routes, tcp);
+        }));
+
+        Cluster Bring(ClusterConfig cluster)
+        {
+            var live = clusters.Bring(cluster, config);
+            named.Add(live);
+            return live;
+        }
+    }
+
+    private InboundTarget CompileInbound(InboundPortConfig port, HashSet<Cluster> named)
+    {
+        var service = port.Service.Service.ToString();
+        var backend = (AppProtocol protocol) =>
+        {
+            var cluster = clusters.BringLocal(port, protocol);
+            named.Add(cluster);
+            return new RouteBackend(cluster, 1, null, MessageFilters.None, meters.ForRoute(Direction.Inbound, service, NoRoute));
+        };
+        var rule = (AppProtocol protocol) => new RouteRule("", new WeightedBackends([backend(protocol)]), MessageFilters.None, null, null);
+        return new InboundTarget(port.Service, port.LocalPort, port.Protocol, rule(AppProtocol.Http), rule(AppProtocol.Http2), backend(AppProtocol.Tcp));
+    }
+
+    private ImmutableArray<GatewayPort> CompileGateway(ProxyConfig config, HashSet<Cluster> named)
+    {
+        var ports = ImmutableArray.CreateBuilder<GatewayPort>();
+        foreach (var group in config.Listeners.GroupBy(listener => (listener.Address, listener.Port)))
+        {
+            var first = group.First();
+            if (group.FirstOrDefault(listener => listener.Protocol != first.Protocol) is { } other)
+            {
+                throw new InvalidOperationException(
+                    $"listeners {first.Id} ({first.Protocol}) and {other.Id} ({other.Protocol}) share port {first.Port}: one port speaks one protocol");
+            }
+
+            var sections = group.OrderBy(listener => Specificity(listener.Hostname)).Select(listener =>
+            {
+                var byId = listener.BackendClusters.Select(cluster => clusters.Bring(cluster, config)).ToDictionary(cluster => cluster.Config.Id);
+                named.UnionWith(byId.Values);
+                return new GatewaySection(
+                    listener.Id,
+                    listener.Hostname,
+                    Table(listener.HttpRoutes, byId, Direction.Gateway),
+                    new WeightedBackends(listener.TcpBackends.Select(backend => Backend(backend, byId, Direction.Gateway, NoRoute))),
+                    listener.Certificates.IsEmpty ? null : LoadCertificate(listener.Certificates[0]),
+                    [.. byId.Values]);
+            });
+            ports.Add(new GatewayPort(first.Address, first.Port, first.Protocol, [.. sections]));
+        }
+
+        return ports.ToImmutable();
+    }
+
+    private static int Specificity(string? hostname) =>
+        hostname is null ? int.MaxValue : hostname.StartsWith("*.", StringComparison.Ordinal) ? 10_000 - hostname.Length : 0;
+
+    private static TlsServerIdentity LoadCertificate(ServerCertificateConfig config)
+    {
+        // Leaf first. The key goes through PKCS #12 in memory, because a certificate made straight from PEM holds an ephemeral key that handshakes copy.
+        using var pem = X509Certificate2.CreateFromPem(config.CertificateChainPem, config.PrivateKeyPem);
+        var leaf = X509CertificateLoader.LoadPkcs12(pem.Export(X509ContentType.Pkcs12), null);
+        var chain = new X509Certificate2Collection();
+        chain.ImportFromPem(config.CertificateChainPem);
+        chain.RemoveAt(0);
+        return new TlsServerIdentity(SslStreamCertificateContext.Create(leaf, chain, offline: true));
+    }
+
+    private RouteTable Table(ImmutableArray<HttpRouteConfig> routes, Dictionary<ClusterId, Cluster> byId, Direction direction) =>
+        new(routes, (route, rule) => new RouteRule(
+            route.Id,
+            new WeightedBackends(rule.Backends.Select(backend => Backend(backend, byId, direction, route.Id))),
+            new MessageFilters(rule.Filters),
+            rule.RequestTimeout,
+            rule.BackendRequestTimeout));
+
+    private RouteBackend Backend(BackendConfig config, Dictionary<ClusterId, Cluster> byId, Direction direction, string route)
+    {
+        var cluster = config.Cluster is { } id && byId.TryGetValue(id, out var live) ? live : null;
+        var invalid = cluster is null ? config.Invalid ?? $"backend {config.Cluster} is not known" : null;
+        return new RouteBackend(cluster, config.Weight, invalid, new MessageFilters(config.Filters),
+            meters.ForRoute(direction, cluster?.ServiceName ?? "-", route));
+    }
+}

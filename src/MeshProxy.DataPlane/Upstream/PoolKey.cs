@@ -1,0 +1,30 @@
+using System.Collections.Immutable;
+using System.Net;
+using MeshProxy.Http;
+using MeshProxy.Model.Identity;
+
+namespace MeshProxy.DataPlane.Upstream;
+
+/// <summary>
+/// What makes two connections to an endpoint interchangeable. In the mesh that is where it is, which service port it is asked for (SNI), what is spoken
+/// (ALPN), who may answer, and by which roots that was judged: a change of any of them begins a new pool and retires the old one.
+/// </summary>
+/// <param name="Address">Where to dial.</param>
+/// <param name="Version">What is spoken.</param>
+/// <param name="ServerName">The mesh SNI; null: plaintext, outside the mesh or on loopback.</param>
+/// <param name="AllowedServers">The SPIFFE IDs that may answer; empty in plaintext.</param>
+/// <param name="TrustRevision">The trust bundle's revision; empty in plaintext.</param>
+internal sealed record PoolKey(
+    IPEndPoint Address,
+    HttpProtocolVersion Version,
+    string? ServerName,
+    ImmutableArray<SpiffeId> AllowedServers,
+    string TrustRevision)
+{
+    public bool IsMesh => ServerName is not null;
+
+    public bool Equals(PoolKey? other) => other is not null && Address.Equals(other.Address) && Version == other.Version
+        && ServerName == other.ServerName && TrustRevision == other.TrustRevision && AllowedServers.AsSpan().SequenceEqual(other.AllowedServers.AsSpan());
+
+    public override int GetHashCode() => HashCode.Combine(Address, Version, ServerName, TrustRevision);
+}

@@ -1,0 +1,20 @@
+using MeshProxy.Http.Http1;
+using MeshProxy.Http.Http2;
+
+namespace MeshProxy.DataPlane.Upstream;
+
+/// <summary>How the codecs of upstream connections are set up.</summary>
+internal static class UpstreamCodecs
+{
+    public static Http1ClientOptions Http1(UpstreamPoolOptions options) => new()
+    {
+        Limits = Http1Limits.Default with { IdleTimeout = options.IdleTimeout },
+    };
+
+    public static Http2Options Http2(UpstreamPoolOptions options, TimeProvider time) => new()
+    {
+        Limits = Http2Limits.Mesh with { IdleTimeout = options.IdleTimeout },
+        TimeProvider = time,
+        PingAfterSilence = options.KeepAlive ? TimeSpan.FromSeconds(1) : null,
+    };
+}

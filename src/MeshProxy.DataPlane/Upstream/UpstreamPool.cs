@@ -1,0 +1,397 @@
+using System.Collections.Concurrent;
+using MeshProxy.DataPlane.Failures;
+using MeshProxy.Http;
+using MeshProxy.Http.Http1;
+using MeshProxy.Http.Http2;
+
+namespace MeshProxy.DataPlane.Upstream;
+
+/// <summary>Bounds of one pool, and of the connections in it.</summary>
+internal sealed record UpstreamPoolOptions
+{
+    /// <summary>Bounds TCP, TLS and the wait for the peer's first byte.</summary>
+    public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>How long an unused connection is kept. HTTP/1.1: below the server's own, so that a request never meets a connection that is
+    /// just being closed (Node.js closes after 5 s, Kestrel after 130 s, nginx after 75 s).</summary>
+    public TimeSpan IdleTimeout { get; init; } = TimeSpan.FromSeconds(4);
+
+    /// <summary>Whether connections are probed with PING while requests are open (mesh connections).</summary>
+    public bool KeepAlive { get; init; }
+}
+
+/// <summary>Places that a pool asks for before it makes a connection or queues a request; the cluster's circuit breaker.</summary>
+internal interface IUpstreamLimits
+{
+    bool TryAddConnection();
+
+    void RemoveConnection();
+
+    bool TryAddPending();
+
+    void RemovePending();
+}
+
+/// <summary>
+/// The connections to one endpoint under one <see cref="PoolKey"/>. It never sees a cluster.
+/// Invariants:
+/// 1. A connection is in <see cref="_connections"/> from the moment its peer's first byte was seen until it retires; only such connections are leased.
+/// 2. An HTTP/1.1 connection is in <see cref="_idle"/> only while it has no exchange; taking it out and opening its exchange is one step for others.
+/// 3. A waiter is in the queue at most once; every waiter is settled: by a connection, by a failed dial, by retirement, or by its own forwarder.
+/// 4. While there are waiters, a dial is under way, or a connection will report capacity.
+/// 5. <see cref="_gate"/> is never held while code of another class runs that could call back (continuations, observers).
+/// </summary>
+internal sealed class UpstreamPool : IClientConnectionObserver
+{
+    // A dial in progress is expected to serve this many waiters once it is ready, when the peer multiplexes.
+    private const int WaitersPerMultiplexedDial = 100;
+
+    private readonly Lock _gate = new();
+    private readonly UpstreamConnector _connector;
+    private readonly UpstreamPoolOptions _options;
+    private readonly IUpstreamLimits _limits;
+    private readonly TimeProvider _time;
+    private readonly Http1ClientOptions _http1Options;
+    private readonly Http2Options _http2Options;
+    private readonly Stack<HttpClientConnection> _idle = new();
+    private readonly Queue<LeaseWaiter> _waiters = new();
+    private readonly ConcurrentDictionary<HttpClientConnection, UpstreamConnection> _live = new();
+    private volatile UpstreamConnection[] _connections = [];
+    private int _dialing;
+    private int _waiterCount;
+    private bool _retired;
+
+    public UpstreamPool(PoolKey key, UpstreamConnector connector, UpstreamPoolOptions options, IUpstreamLimits limits, TimeProvider time)
+    {
+        Key = key;
+        _connector = connector;
+        _options = options;
+        _limits = limits;
+        _time = time;
+        _http1Options = UpstreamCodecs.Http1(options);
+        _http2Options = UpstreamCodecs.Http2(options, time);
+    }
+
+    public PoolKey Key { get; }
+
+    /// <summary>Connections that can be leased from.</summary>
+    public int ConnectionCount => _connections.Length;
+
+    /// <summary>Leases an exchange: at once when there is a place, else when the first connection has one. With false,
+    /// <see cref="LeaseWaiter.Failure"/> tells why.</summary>
+    public ValueTask<bool> AcquireAsync(LeaseWaiter waiter)
+    {
+        waiter.Begin();
+        if (TryTake() is { } exchange)
+        {
+            waiter.TrySettle(exchange);
+            return waiter.WaitAsync();
+        }
+
+        if (!_limits.TryAddPending())
+        {
+            waiter.TryFail(new Failure(FailureCause.CircuitBreakerOpen, FailureStage.Connecting, RetrySafety.Never, Initiator.Us,
+                $"max_pending_requests: too many requests wait for a connection to {Key.Address}"));
+            return waiter.WaitAsync();
+        }
+
+        bool dial;
+        lock (_gate)
+        {
+            if (_retired)
+            {
+                _limits.RemovePending();
+                waiter.TryFail(UpstreamConnector.ConnectFailure($"endpoint_removed: {Key.Address}"));
+                return waiter.WaitAsync();
+            }
+
+            // What came free since TryTake stands on the idle stack; what comes free from here on finds the waiter.
+            if (TakeIdle() is { } idle)
+            {
+                _limits.RemovePending();
+                waiter.TrySettle(idle);
+                return waiter.WaitAsync();
+            }
+
+            _waiters.Enqueue(waiter);
+            _waiterCount = _waiters.Count;
+            dial = WantsDial() && _limits.TryAddConnection();
+            _dialing += dial ? 1 : 0;
+        }
+
+        if (dial)
+        {
+            _ = DialAsync();
+        }
+
+        // A stream that ended between TryTake and the enqueueing was told to nobody (OnCapacity saw no waiter): look once more.
+        if (Key.Version == HttpProtocolVersion.Http2)
+        {
+            foreach (var connection in _connections)
+            {
+                Serve(connection.Http);
+            }
+        }
+
+        return waiter.WaitAsync();
+    }
+
+    /// <summary>No new leases; connections close when their exchanges have ended.</summary>
+    public void Retire(ConnectionCloseReason reason)
+    {
+        lock (_gate)
+        {
+            _retired = true;
+        }
+
+        foreach (var connection in _live.Keys)
+        {
+            connection.Retire(reason);
+        }
+
+        FailWaiters(UpstreamConnector.ConnectFailure($"endpoint_removed: {Key.Address}"), all: true);
+    }
+
+    /// <summary>Ends every connection now: identity or trust no longer allow it.</summary>
+    public void Abort(ConnectionCloseReason reason)
+    {
+        Retire(reason);
+        foreach (var connection in _live.Keys)
+        {
+            connection.Abort(reason);
+        }
+    }
+
+    public void OnTick(long nowMilliseconds)
+    {
+        if (_live.IsEmpty)
+        {
+            return;
+        }
+
+        var now = _time.GetUtcNow();
+        foreach (var (http, connection) in _live)
+        {
+            if (now >= connection.PeerNotAfter)
+            {
+                http.Retire(ConnectionCloseReason.MaxAge);
+            }
+
+            http.OnTick(nowMilliseconds);
+        }
+    }
+
+    void IClientConnectionObserver.OnCapacity(HttpClientConnection connection)
+    {
+        if (connection.Version != HttpProtocolVersion.Http2 || Volatile.Read(ref _waiterCount) > 0)
+        {
+            Serve(connection);
+        }
+    }
+
+    void IClientConnectionObserver.OnRetired(HttpClientConnection connection)
+    {
+        bool dial;
+        lock (_gate)
+        {
+            _connections = Array.FindAll(_connections, other => other.Http != connection);
+            dial = !_retired && WantsDial() && _limits.TryAddConnection();
+            _dialing += dial ? 1 : 0;
+        }
+
+        if (dial)
+        {
+            _ = DialAsync();
+        }
+    }
+
+    void IClientConnectionObserver.OnClosed(HttpClientConnection connection, ConnectionCloseReason reason)
+    {
+        // The transport is disposed by RunAsync below, after the codec has returned.
+    }
+
+    private HttpClientExchange? TryTake()
+    {
+        if (Key.Version == HttpProtocolVersion.Http2)
+        {
+            foreach (var connection in _connections)
+            {
+                if (connection.Http.TryOpenExchange() is { } exchange)
+                {
+                    return exchange;
+                }
+            }
+
+            return null;
+        }
+
+        lock (_gate)
+        {
+            return TakeIdle();
+        }
+    }
+
+    // The newest first: the others age and are closed. A connection that died while idle answers null, and the next one is tried.
+    private HttpClientExchange? TakeIdle()
+    {
+        while (_idle.TryPop(out var connection))
+        {
+            if (connection.TryOpenExchange() is { } exchange)
+            {
+                return exchange;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>Gives the connection's free places to waiters; an HTTP/1.1 connection that nobody waits for goes to the idle stack.</summary>
+    private void Serve(HttpClientConnection connection)
+    {
+        while (true)
+        {
+            LeaseWaiter waiter;
+            HttpClientExchange? exchange;
+            lock (_gate)
+            {
+                while (_waiters.TryPeek(out var first) && !first.IsWaiting)
+                {
+                    // Its forwarder gave up.
+                    RemoveFirstWaiter();
+                }
+
+                if (_waiters.Count == 0)
+                {
+                    if (connection.Version != HttpProtocolVersion.Http2)
+                    {
+                        _idle.Push(connection);
+                    }
+
+                    return;
+                }
+
+                exchange = connection.TryOpenExchange();
+                if (exchange is null)
+                {
+                    return;
+                }
+
+                waiter = RemoveFirstWaiter();
+            }
+
+            if (!waiter.TrySettle(exchange))
+            {
+                exchange.Complete();
+                return;
+            }
+        }
+    }
+
+    private LeaseWaiter RemoveFirstWaiter()
+    {
+        var waiter = _waiters.Dequeue();
+        _waiterCount = _waiters.Count;
+        _limits.RemovePending();
+        return waiter;
+    }
+
+    private bool WantsDial() => Key.Version == HttpProtocolVersion.Http2
+        ? _waiters.Count > _dialing * WaitersPerMultiplexedDial
+        : _waiters.Count > _dialing;
+
+    private async Task DialAsync()
+    {
+        var dialed = await _connector.DialAsync(Key, UpstreamConnector.HttpAlpn, _options.ConnectTimeout, _time);
+        if (dialed.Connection is not { } transport)
+        {
+            _limits.RemoveConnection();
+            OnDialFailed(dialed.Failure);
+            return;
+        }
+
+        var input = transport.Transport.Input;
+        var output = transport.Transport.Output;
+        HttpClientConnection http = Key.Version == HttpProtocolVersion.Http2
+            ? new Http2ClientConnection(input, output, _http2Options, this)
+            : new Http1ClientConnection(input, output, _http1Options, this);
+        var connection = new UpstreamConnection(http, transport, dialed.PeerNotAfter);
+        _live[http] = connection;
+        _ = RunAsync(connection);
+
+        // In TLS 1.3 the client learns only from the peer's first byte that its certificate was accepted: nothing is leased before.
+        bool ready;
+        using (new Timer(static state => ((HttpClientConnection)state!).Abort(ConnectionCloseReason.HeadTimeout), http, _options.ConnectTimeout, Timeout.InfiniteTimeSpan))
+        {
+            ready = await http.WaitReadyAsync();
+        }
+
+        if (!ready)
+        {
+            OnDialFailed(UpstreamConnector.ConnectFailure(
+                $"no_first_byte: {Key.Address}{(Key.IsMesh ? $" ({Key.ServerName})" : "")} took the connection but ended it, or stayed silent, before its first byte; "
+                + "in the mesh its inbound log tells why"));
+            return;
+        }
+
+        bool retired;
+        lock (_gate)
+        {
+            _dialing--;
+            retired = _retired;
+            if (!retired)
+            {
+                _connections = [.. _connections, connection];
+            }
+        }
+
+        if (retired)
+        {
+            http.Retire(ConnectionCloseReason.Drain);
+            return;
+        }
+
+        Serve(http);
+    }
+
+    private async Task RunAsync(UpstreamConnection connection)
+    {
+        await connection.Http.RunAsync();
+        _live.TryRemove(connection.Http, out _);
+        _limits.RemoveConnection();
+        await connection.Transport.DisposeAsync();
+    }
+
+    private void OnDialFailed(Failure failure)
+    {
+        bool last;
+        lock (_gate)
+        {
+            _dialing--;
+            last = _dialing == 0 && _connections.Length == 0;
+        }
+
+        FailWaiters(failure, all: last || Key.Version == HttpProtocolVersion.Http2);
+    }
+
+    private void FailWaiters(Failure failure, bool all)
+    {
+        while (true)
+        {
+            LeaseWaiter waiter;
+            lock (_gate)
+            {
+                if (_waiters.Count == 0)
+                {
+                    return;
+                }
+
+                waiter = RemoveFirstWaiter();
+            }
+
+            if (waiter.TryFail(failure) && !all)
+            {
+                return;
+            }
+        }
+    }
+}
