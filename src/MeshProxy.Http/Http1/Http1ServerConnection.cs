@@ -1,0 +1,438 @@
+using System.IO.Pipelines;
+using System.Threading.Tasks.Sources;
+
+namespace MeshProxy.Http.Http1;
+
+/// <summary>
+/// Serves HTTP/1.1 and HTTP/1.0 on one connection: one exchange at a time, pipelined requests answered in order (RFC 9112 section 9.3).
+/// Owner of all state but what the summary of a member says is thread-safe: the head loop in <see cref="RunAsync"/>. It runs inline on whatever
+/// thread completes its read or its handler, never on two at once.
+/// While a handler works and nothing of the request is left to read, a read stays pending, so that a reset of the client is seen. A FIN is only
+/// half a close: the response is finished, then the connection ends.
+/// </summary>
+public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWaiter, IValueTaskSource
+{
+    private readonly Http1Input _input;
+    private readonly Http1Output _output;
+    private readonly RequestParser _parser;
+    private readonly Http1ServerExchange _exchange;
+    private readonly ReadAheadWaiter _readAhead;
+    private readonly Http1Limits _limits;
+    private ManualResetValueTaskSourceCore<bool> _signal;
+    private StallClock _phaseClock;
+    private StallClock _inputClock;
+    private StallClock _outputClock;
+    private volatile Http1ConnectionState _state;
+    private volatile bool _isDraining;
+    private volatile bool _isDispatched;
+    private volatile int _phaseStamp;
+    private volatile int _expiredStamp = -1;
+    private int _abortReason;
+    private int _drainReason;
+    private long _totalExchanges;
+    private ConnectionCloseReason _closeReason;
+
+    /// <summary>Makes a connection over a transport's pipes; bytes that were looked at for detection stay unconsumed in <paramref name="input"/>.</summary>
+    public Http1ServerConnection(PipeReader input, PipeWriter output, Http1ServerOptions options)
+    {
+        Options = options;
+        _limits = options.Limits;
+        _input = new Http1Input(input);
+        _output = new Http1Output(output);
+        _exchange = new Http1ServerExchange(this, _input, _output, _limits);
+        _parser = new RequestParser(_exchange.Request, options.Scheme, _limits);
+        _readAhead = new ReadAheadWaiter(this);
+    }
+
+    /// <inheritdoc/>
+    public override ConnectionCloseReason CloseReason => _closeReason;
+
+    /// <inheritdoc/>
+    public override int ActiveExchanges => _state == Http1ConnectionState.Exchange ? 1 : 0;
+
+    /// <inheritdoc/>
+    public override long TotalExchanges => Volatile.Read(ref _totalExchanges);
+
+    /// <summary>True when a message was cut off: the owner must reset the transport instead of closing it, or a peer whose response ends with the
+    /// connection would take it for complete.</summary>
+    public bool EndedAbruptly { get; private set; }
+
+    /// <summary>What it was made with.</summary>
+    public Http1ServerOptions Options { get; }
+
+    internal bool IsDraining => _isDraining;
+
+    /// <inheritdoc/>
+    public override async Task RunAsync(IHttpExchangeHandler handler)
+    {
+        _parser.Reset();
+        var reason = ConnectionCloseReason.None;
+        var lingers = false;
+        while (reason == ConnectionCloseReason.None)
+        {
+            var status = ReadHead(out reason);
+            if (reason != ConnectionCloseReason.None)
+            {
+                lingers = reason == ConnectionCloseReason.HeadTimeout;
+                break;
+            }
+
+            if (status == Http1ParseStatus.NeedMore)
+            {
+                await WaitForInputAsync().ConfigureAwait(false);
+                continue;
+            }
+
+            if (status == Http1ParseStatus.Failed)
+            {
+                Reject(_parser.Error);
+                lingers = true;
+                reason = ConnectionCloseReason.ProtocolError;
+                break;
+            }
+
+            MoveTo(Http1ConnectionState.Exchange);
+            Volatile.Write(ref _totalExchanges, _totalExchanges + 1);
+            _exchange.Begin(_parser);
+            _isDispatched = false;
+            try
+            {
+                var task = Dispatch(handler);
+                _isDispatched = true;
+                if (!task.IsCompleted)
+                {
+                    // Against OnRequestComplete on another thread: at least one of the two sees what the other wrote.
+                    Interlocked.MemoryBarrier();
+                    if (_exchange.RequestComplete)
+                    {
+                        ReadAhead();
+                    }
+                }
+
+                await task.ConfigureAwait(false);
+            }
+            catch (Exception)
+            {
+                // The contract says that handlers do not throw; one that does has left its response in a state nobody knows.
+                _exchange.Fail(new StreamEnd(StreamResetReason.Cancelled, Detail: "handler_failed"), tellsObserver: false);
+            }
+
+            var end = _exchange.End;
+            _exchange.Close();
+            FlushBatch.Request(_output);
+            if (AbortedWith is var aborted && aborted != ConnectionCloseReason.None)
+            {
+                reason = aborted;
+            }
+            else if (end.Reason != StreamResetReason.None || !_exchange.ResponseComplete)
+            {
+                EndedAbruptly = true;
+                reason = end.Reason switch
+                {
+                    StreamResetReason.ConnectionReset => ConnectionCloseReason.TransportError,
+                    StreamResetReason.TimedOut => ConnectionCloseReason.IdleTimeout,
+                    _ => ConnectionCloseReason.NotReusable,
+                };
+            }
+            else if (_output.IsDead)
+            {
+                reason = ConnectionCloseReason.TransportError;
+            }
+            else if (_exchange.MustClose || !await DrainRequestAsync().ConfigureAwait(false))
+            {
+                lingers = !_exchange.RequestComplete;
+                reason = _isDraining ? DrainedWith : ConnectionCloseReason.NotReusable;
+            }
+            else
+            {
+                _parser.Reset();
+                MoveTo(Http1ConnectionState.Idle);
+            }
+        }
+
+        await CloseAsync(reason, lingers).ConfigureAwait(false);
+    }
+
+    /// <inheritdoc/>
+    public override void Drain(ConnectionCloseReason reason)
+    {
+        // A request may be on its way to an idle connection: it is still served, with Connection: close. The tick ends what stays idle.
+        if (Interlocked.CompareExchange(ref _drainReason, (int)reason, 0) == 0)
+        {
+            _isDraining = true;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Abort(ConnectionCloseReason reason)
+    {
+        if (Interlocked.CompareExchange(ref _abortReason, (int)reason, 0) != 0)
+        {
+            return;
+        }
+
+        EndedAbruptly |= _state == Http1ConnectionState.Exchange;
+        _output.Kill();
+        _exchange.Fail(new StreamEnd(StreamResetReason.Cancelled, InitiatorOf(reason), Detail: "connection_aborted"), tellsObserver: true);
+        _input.Cancel();
+    }
+
+    /// <inheritdoc/>
+    public override void OnTick(long nowMilliseconds)
+    {
+        var stamp = _phaseStamp;
+        switch (_state)
+        {
+            case Http1ConnectionState.Idle when _phaseClock.IsOver(
+                _isDraining ? ~stamp : stamp, nowMilliseconds, _isDraining ? _limits.DrainGrace : _limits.IdleTimeout):
+            case Http1ConnectionState.Head when _phaseClock.IsOver(stamp, nowMilliseconds, _limits.HeadTimeout):
+            case Http1ConnectionState.Closing when _phaseClock.IsOver(stamp, nowMilliseconds, _limits.LingerTimeout):
+                _expiredStamp = stamp;
+                _input.Cancel();
+                if (_state == Http1ConnectionState.Closing)
+                {
+                    _output.Kill();
+                }
+
+                break;
+            case Http1ConnectionState.Exchange:
+                TickExchange(nowMilliseconds);
+                break;
+        }
+    }
+
+    void IHttp1InputWaiter.OnInput() => _signal.SetResult(true);
+
+    void IValueTaskSource.GetResult(short token) => _signal.GetResult(token);
+
+    ValueTaskSourceStatus IValueTaskSource.GetStatus(short token) => _signal.GetStatus(token);
+
+    void IValueTaskSource.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        _signal.OnCompleted(continuation, state, token, flags);
+
+    internal void WakeReader() => _input.Cancel();
+
+    /// <summary>The handler consumed the last byte of the request. During the dispatch the head loop starts the read-ahead when it returns.</summary>
+    internal void OnRequestComplete()
+    {
+        Interlocked.MemoryBarrier();
+        if (_isDispatched && _state == Http1ConnectionState.Exchange)
+        {
+            ReadAhead();
+        }
+    }
+
+    private static Initiator InitiatorOf(ConnectionCloseReason reason) =>
+        reason is ConnectionCloseReason.Drain or ConnectionCloseReason.Revoked ? Initiator.Operator : Initiator.Us;
+
+    private ConnectionCloseReason AbortedWith => (ConnectionCloseReason)Volatile.Read(ref _abortReason);
+
+    private ConnectionCloseReason DrainedWith => (ConnectionCloseReason)Volatile.Read(ref _drainReason);
+
+    private bool IsExpired => _expiredStamp == _phaseStamp;
+
+    // Not in the async method: a batch never crosses an await.
+    private ValueTask Dispatch(IHttpExchangeHandler handler)
+    {
+        using (FlushBatch.Enter())
+        {
+            return handler.HandleAsync(_exchange);
+        }
+    }
+
+    private ValueTask WaitForInputAsync()
+    {
+        _signal.Reset();
+        return _input.BeginRead(this) ? default : new ValueTask(this, _signal.Version);
+    }
+
+    private void ReadAhead()
+    {
+        if (_input.BeginReadAhead(_readAhead))
+        {
+            OnReadAhead();
+        }
+    }
+
+    // Looks only at how the input stands: bytes in it are the next request's and stay where they are until this exchange is over.
+    private void OnReadAhead()
+    {
+        if (_input.IsFaulted)
+        {
+            _exchange.Fail(new StreamEnd(StreamResetReason.ConnectionReset, Initiator.Peer, Detail: "downstream_reset"), tellsObserver: true);
+        }
+    }
+
+    private void MoveTo(Http1ConnectionState state)
+    {
+        _state = state;
+        _phaseStamp = (_phaseStamp + 1) & int.MaxValue;
+    }
+
+    // One look at what is at hand. reason: the connection ends without an answer, or with a 408.
+    private Http1ParseStatus ReadHead(out ConnectionCloseReason reason)
+    {
+        reason = AbortedWith;
+        if (reason != ConnectionCloseReason.None || !_input.IsHeld)
+        {
+            return Http1ParseStatus.NeedMore;
+        }
+
+        if (_input.IsFaulted || _output.IsDead)
+        {
+            reason = ConnectionCloseReason.TransportError;
+            return Http1ParseStatus.NeedMore;
+        }
+
+        var status = _parser.Parse(_input.Buffer, out var consumed);
+        _input.Consume(consumed);
+        if (status != Http1ParseStatus.NeedMore)
+        {
+            return status;
+        }
+
+        if (_input.IsCompleted)
+        {
+            reason = ConnectionCloseReason.PeerClosed;
+            return status;
+        }
+
+        if (IsExpired)
+        {
+            if (_state == Http1ConnectionState.Head)
+            {
+                Reject(new Http1Error(408, "request_head_timeout"));
+                reason = ConnectionCloseReason.HeadTimeout;
+            }
+            else
+            {
+                reason = _isDraining ? DrainedWith : ConnectionCloseReason.IdleTimeout;
+            }
+
+            return status;
+        }
+
+        if (_parser.HasBegun && _state == Http1ConnectionState.Idle)
+        {
+            MoveTo(Http1ConnectionState.Head);
+        }
+
+        _input.Release();
+        return status;
+    }
+
+    private void Reject(Http1Error error)
+    {
+        Options.RejectionObserver?.OnRejected(this, error.Status, error.Detail);
+        var head = _exchange.Response;
+        head.Clear();
+        head.Status = error.Status;
+        var written = 0;
+        var room = _output.Begin(HeadWriter.Bound(head));
+        try
+        {
+            written = HeadWriter.WriteResponse(room, head, default, 0, ConnectionOptions.Close, Options.Date);
+        }
+        finally
+        {
+            _output.End(written);
+        }
+    }
+
+    // What the handler left of the request is thrown away when that is cheap; else the connection closes.
+    private async ValueTask<bool> DrainRequestAsync()
+    {
+        if (_exchange.RequestComplete)
+        {
+            return true;
+        }
+
+        MoveTo(Http1ConnectionState.Closing);
+        long drained = 0;
+        while (AbortedWith == ConnectionCloseReason.None && !IsExpired)
+        {
+            if (!_exchange.Body.TryRead(out var chunk))
+            {
+                await WaitForInputAsync().ConfigureAwait(false);
+                continue;
+            }
+
+            drained += chunk.Data.Length;
+            if (chunk.IsBroken || drained > _limits.MaxDrainBytes)
+            {
+                return false;
+            }
+
+            _exchange.Body.Advance(chunk.Data.Length);
+            if (_exchange.RequestComplete)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private async Task CloseAsync(ConnectionCloseReason reason, bool lingers)
+    {
+        MoveTo(Http1ConnectionState.Closing);
+        await _output.WaitForLevelAsync(0).ConfigureAwait(false);
+
+        // Closing on bytes that nobody read makes the kernel answer with a reset, which can overtake our last response. So the peer gets the time
+        // to read it and to close first.
+        long thrownAway = 0;
+        while (lingers && AbortedWith == ConnectionCloseReason.None && !IsExpired && !_output.IsDead && thrownAway <= _limits.MaxDrainBytes)
+        {
+            if (_input.IsHeld)
+            {
+                if (_input.IsCompleted || _input.IsFaulted)
+                {
+                    break;
+                }
+
+                thrownAway += _input.Buffer.Length;
+                _input.Consume(_input.Buffer.End);
+                _input.Release();
+            }
+
+            await WaitForInputAsync().ConfigureAwait(false);
+        }
+
+        _closeReason = AbortedWith is var aborted && aborted != ConnectionCloseReason.None ? aborted : reason;
+        _state = Http1ConnectionState.Closed;
+        _output.Kill();
+    }
+
+    private void TickExchange(long nowMilliseconds)
+    {
+        if (_output.IsStalled)
+        {
+            if (_outputClock.IsOver(_output.Progress, nowMilliseconds, _limits.StallTimeout))
+            {
+                Abort(ConnectionCloseReason.IdleTimeout);
+            }
+        }
+        else
+        {
+            _outputClock.Stop();
+        }
+
+        if (_input.IsWaiting && !_exchange.RequestComplete)
+        {
+            if (_inputClock.IsOver(_input.Progress, nowMilliseconds, _limits.StallTimeout))
+            {
+                _exchange.Fail(new StreamEnd(StreamResetReason.TimedOut, Initiator.Peer, Detail: "request_body_stalled"), tellsObserver: true);
+                _input.Cancel();
+            }
+        }
+        else
+        {
+            _inputClock.Stop();
+        }
+    }
+
+    private sealed class ReadAheadWaiter(Http1ServerConnection connection) : IHttp1InputWaiter
+    {
+        public void OnInput() => connection.OnReadAhead();
+    }
+}

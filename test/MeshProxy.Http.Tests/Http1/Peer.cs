@@ -1,0 +1,58 @@
+using System.Buffers;
+using System.IO.Pipelines;
+using System.Text;
+
+namespace MeshProxy.Http.Tests.Http1;
+
+/// <summary>A raw peer: writes bytes as they are and shows what came back. Everything is inline, so no call waits.</summary>
+internal sealed class Peer(IDuplexPipe pipe)
+{
+    public void Send(string text) => Send(Encoding.Latin1.GetBytes(text));
+
+    public void Send(ReadOnlySpan<byte> bytes)
+    {
+        pipe.Output.Write(bytes);
+        _ = pipe.Output.FlushAsync();
+    }
+
+    public void SendByteByByte(string text)
+    {
+        foreach (var b in Encoding.Latin1.GetBytes(text))
+        {
+            Send([b]);
+        }
+    }
+
+    public void Close() => pipe.Output.Complete();
+
+    public void Break() => pipe.Output.Complete(new IOException("reset"));
+
+    /// <summary>Takes everything that has come so far.</summary>
+    public string Take()
+    {
+        var text = new StringBuilder();
+        while (pipe.Input.TryRead(out var result))
+        {
+            text.Append(Encoding.Latin1.GetString(result.Buffer));
+            pipe.Input.AdvanceTo(result.Buffer.End);
+            if (result.IsCompleted)
+            {
+                break;
+            }
+        }
+
+        return text.ToString();
+    }
+}
+
+/// <summary>A clock that stands still.</summary>
+internal sealed class FixedTime : TimeProvider
+{
+    public override DateTimeOffset GetUtcNow() => new(2026, 1, 2, 3, 4, 5, TimeSpan.Zero);
+}
+
+/// <summary>A handler made of a delegate.</summary>
+internal sealed class Handler(Func<HttpServerExchange, ValueTask> handle) : IHttpExchangeHandler
+{
+    public ValueTask HandleAsync(HttpServerExchange exchange) => handle(exchange);
+}
