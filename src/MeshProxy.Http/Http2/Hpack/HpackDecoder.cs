@@ -143,7 +143,7 @@ internal sealed class HpackDecoder(int maxTableSize)
         return false;
     }
 
-    private static bool TryReadString(ReadOnlySpan<byte> block, ref int position, ref byte[] scratch, out ReadOnlySpan<byte> text)
+    private static bool TryReadString(ReadOnlySpan<byte> block, scoped ref int position, scoped ref byte[] scratch, out ReadOnlySpan<byte> text)
     {
         text = default;
         if ((uint)position >= (uint)block.Length)
