@@ -16,15 +16,15 @@ internal sealed class Http2Connection
     private const ulong PingKeepAlive = 0x6d70_6b65_6570_0001;
     private const ulong PingBandwidth = 0x6d70_6b65_6570_0002;
     private const ulong PingDrain = 0x6d70_6b65_6570_0003;
-    private const int RememberedResets = 128;
+    private const int RememberedResets = 1024;
 
     private readonly IHttp2Role _role;
     private readonly PipeReader _input;
     private readonly HpackDecoder _decoder;
     private readonly Dictionary<int, Http2Stream> _streams = [];
-    private readonly int[] _resetIds = new int[RememberedResets];
     private readonly byte[] _linear;
 
+    private int[]? _resetIds;
     private int _resetCount;
     private ReceiveWindow _window;
     private BandwidthEstimator _bandwidth;
@@ -62,6 +62,7 @@ internal sealed class Http2Connection
     private long _pingSentAt = -1;
     private long _waitingSince = -1;
     private int _waitingFor;
+    private long _closedAt = -1;
     private long _drainPingAt = -1;
     private bool _drainPingOutstanding;
 
@@ -180,6 +181,11 @@ internal sealed class Http2Connection
     /// <summary>Ends the read loop from any thread.</summary>
     public void Stop(ConnectionCloseReason reason, Http2ErrorCode code, string? detail, bool cancelFlush = false)
     {
+        if (cancelFlush)
+        {
+            Writer.Abort();
+        }
+
         lock (Gate)
         {
             if (_stopRequested)
@@ -191,11 +197,6 @@ internal sealed class Http2Connection
             _stopCode = code;
             _stopDetail = detail;
             _stopRequested = true;
-        }
-
-        if (cancelFlush)
-        {
-            Writer.Abort();
         }
 
         _input.CancelPendingRead();
@@ -1108,11 +1109,8 @@ internal sealed class Http2Connection
 
         stream.State.OnResetSent();
         Writer.Forget(stream);
-        if (!stream.HasReceivedEnd)
-        {
-            DropReceived(stream);
-        }
 
+        // What was received stays in its blocks until the exchange is handed back: a chunk of it may be on its way into another connection.
         Writer.NoteEnded(stream);
     }
 
@@ -1173,12 +1171,6 @@ internal sealed class Http2Connection
         var flush = false;
         lock (Gate)
         {
-            if (stream.Received.Length == 0 && stream.HasEnded)
-            {
-                // The stream broke off while its reader held a chunk.
-                return;
-            }
-
             stream.Received.Consume(count);
             _unread -= count;
             if (stream.State.CanReceive && !IsClosed)
@@ -1316,9 +1308,13 @@ internal sealed class Http2Connection
 
     private bool IsIdle(int streamId) => streamId > LastStreamId || (streamId & 1) == 0;
 
-    private void RememberReset(int id) => _resetIds[_resetCount++ % RememberedResets] = id;
+    private void RememberReset(int id)
+    {
+        _resetIds ??= new int[RememberedResets];
+        _resetIds[_resetCount++ % RememberedResets] = id;
+    }
 
-    private bool WasResetByUs(int id) => Array.IndexOf(_resetIds, id) >= 0;
+    private bool WasResetByUs(int id) => _resetIds is not null && _resetIds.AsSpan().Contains(id);
 
     // A stream error that a frame's handler returns from with the lock held: the read loop tells it right after the frame.
     private bool FailStream(Http2Stream stream, Http2ErrorCode code, string detail)
@@ -1375,72 +1371,22 @@ internal sealed class Http2Connection
         {
             if (IsClosed)
             {
-                return;
-            }
-
-            Guard.OnTick(now);
-            if (_receivedSinceTick)
-            {
-                _receivedSinceTick = false;
-                _lastReceived = now;
-                _pingSentAt = -1;
-            }
-
-            if (_openedSinceTick || _streams.Count > 0)
-            {
-                _openedSinceTick = false;
-                _lastBusy = now;
-            }
-
-            // One thing at most is waited for: the preface and SETTINGS, the rest of a field block, or the acknowledgement of our SETTINGS.
-            var waitingFor = !_settingsSeen ? -1 : _blockStreamId != 0 ? _blockStreamId : _settingsUnacknowledged > 0 ? -2 : 0;
-            if (waitingFor != _waitingFor)
-            {
-                _waitingFor = waitingFor;
-                _waitingSince = now;
-            }
-            else if (waitingFor == -2 && now - _waitingSince >= Limits.SettingsTimeout.TotalMilliseconds)
-            {
-                (reason, code, detail) = (ConnectionCloseReason.KeepAliveTimeout, Http2ErrorCode.SettingsTimeout, "settings_timeout");
-            }
-            else if (waitingFor is not (0 or -2) && now - _waitingSince >= Limits.HeadTimeout.TotalMilliseconds)
-            {
-                (reason, code, detail) = (ConnectionCloseReason.HeadTimeout, Http2ErrorCode.ProtocolError, "head_timeout");
-            }
-
-            if (reason == ConnectionCloseReason.None && _streams.Count == 0 && now - _lastBusy >= Limits.IdleTimeout.TotalMilliseconds)
-            {
-                reason = ConnectionCloseReason.IdleTimeout;
-            }
-
-            if (reason == ConnectionCloseReason.None && Options.PingAfterSilence is { } silence)
-            {
-                if (_pingSentAt >= 0)
+                _closedAt = _closedAt < 0 ? now : _closedAt;
+                if (now - _closedAt >= Limits.LastFlushTimeout.TotalMilliseconds)
                 {
-                    if (now - _pingSentAt >= Options.PingTimeout.TotalMilliseconds)
-                    {
-                        (reason, detail) = (ConnectionCloseReason.KeepAliveTimeout, "ping_timeout");
-                    }
-                }
-                else if (_streams.Count > 0 && now - _lastReceived >= silence.TotalMilliseconds)
-                {
-                    _pingSentAt = now;
-                    Writer.WritePing(PingKeepAlive, isAck: false);
-                    ping = true;
+                    // The peer does not read our last words.
+                    reason = CloseReason;
                 }
             }
-
-            if (_drainPingOutstanding)
+            else
             {
-                _drainPingAt = _drainPingAt < 0 ? now : _drainPingAt;
-                drainPingLate = now - _drainPingAt >= Limits.DrainPingTimeout.TotalMilliseconds;
-                _drainPingOutstanding = !drainPingLate;
+                Judge(now, ref reason, ref code, ref detail, ref ping, ref drainPingLate);
             }
         }
 
         if (reason != ConnectionCloseReason.None)
         {
-            Stop(reason, code, detail, cancelFlush: reason == ConnectionCloseReason.KeepAliveTimeout);
+            Stop(reason, code, detail, cancelFlush: IsClosed || reason == ConnectionCloseReason.KeepAliveTimeout);
         }
         else if (drainPingLate)
         {
@@ -1450,6 +1396,70 @@ internal sealed class Http2Connection
         if (ping)
         {
             FlushBatch.Request(Writer);
+        }
+    }
+
+    // Under the lock.
+    private void Judge(
+        long now, ref ConnectionCloseReason reason, ref Http2ErrorCode code, ref string? detail, ref bool ping, ref bool drainPingLate)
+    {
+        Guard.OnTick(now);
+        if (_receivedSinceTick)
+        {
+            _receivedSinceTick = false;
+            _lastReceived = now;
+            _pingSentAt = -1;
+        }
+
+        if (_openedSinceTick || _streams.Count > 0)
+        {
+            _openedSinceTick = false;
+            _lastBusy = now;
+        }
+
+        // One thing at most is waited for: the preface and SETTINGS, the rest of a field block, or the acknowledgement of our SETTINGS.
+        var waitingFor = !_settingsSeen ? -1 : _blockStreamId != 0 ? _blockStreamId : _settingsUnacknowledged > 0 ? -2 : 0;
+        if (waitingFor != _waitingFor)
+        {
+            _waitingFor = waitingFor;
+            _waitingSince = now;
+        }
+        else if (waitingFor == -2 && now - _waitingSince >= Limits.SettingsTimeout.TotalMilliseconds)
+        {
+            (reason, code, detail) = (ConnectionCloseReason.KeepAliveTimeout, Http2ErrorCode.SettingsTimeout, "settings_timeout");
+        }
+        else if (waitingFor is not (0 or -2) && now - _waitingSince >= Limits.HeadTimeout.TotalMilliseconds)
+        {
+            (reason, code, detail) = (ConnectionCloseReason.HeadTimeout, Http2ErrorCode.ProtocolError, "head_timeout");
+        }
+
+        if (reason == ConnectionCloseReason.None && _streams.Count == 0 && now - _lastBusy >= Limits.IdleTimeout.TotalMilliseconds)
+        {
+            reason = ConnectionCloseReason.IdleTimeout;
+        }
+
+        if (reason == ConnectionCloseReason.None && Options.PingAfterSilence is { } silence)
+        {
+            if (_pingSentAt >= 0)
+            {
+                if (now - _pingSentAt >= Options.PingTimeout.TotalMilliseconds)
+                {
+                    (reason, detail) = (ConnectionCloseReason.KeepAliveTimeout, "ping_timeout");
+                }
+            }
+            else if (_streams.Count > 0 && now - _lastReceived >= silence.TotalMilliseconds)
+            {
+                _pingSentAt = now;
+                Writer.WritePing(PingKeepAlive, isAck: false);
+                ping = true;
+            }
+        }
+
+        if (_drainPingOutstanding)
+        {
+            _drainPingAt = _drainPingAt < 0 ? now : _drainPingAt;
+            drainPingLate = now - _drainPingAt >= Limits.DrainPingTimeout.TotalMilliseconds;
+            _drainPingOutstanding = !drainPingLate;
         }
     }
 }

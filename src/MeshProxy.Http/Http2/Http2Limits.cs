@@ -86,6 +86,9 @@ public sealed record Http2Limits
     /// <summary>Without an open stream. Default 5 min (Envoy). Peer: GOAWAY NO_ERROR.</summary>
     public TimeSpan IdleTimeout { get; init; } = TimeSpan.FromMinutes(5);
 
+    /// <summary>For the peer to take our last frames after the connection has ended. Default 2 s. Peer: the transport is closed.</summary>
+    public TimeSpan LastFlushTimeout { get; init; } = TimeSpan.FromSeconds(2);
+
     /// <summary>The longest wait for the PING between the two GOAWAY frames of a drain. Default 1 s.</summary>
     public TimeSpan DrainPingTimeout { get; init; } = TimeSpan.FromSeconds(1);
 }

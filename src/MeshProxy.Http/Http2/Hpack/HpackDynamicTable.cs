@@ -10,14 +10,14 @@ internal sealed class HpackDynamicTable
     /// <summary>What an entry costs beside its bytes (RFC 7541 section 4.1).</summary>
     public const int EntryOverhead = 32;
 
-    private readonly byte[] _ring;
-    private readonly Entry[] _entries;
+    private readonly int _capacity;
+    private byte[] _ring = [];
+    private Entry[] _entries = [];
     private int _position;
 
     public HpackDynamicTable(int maxSize)
     {
-        _ring = new byte[maxSize * 2];
-        _entries = new Entry[Math.Max(1, maxSize / EntryOverhead)];
+        _capacity = Math.Max(1, maxSize / EntryOverhead);
         Limit = maxSize;
         MaxSize = maxSize;
     }
@@ -67,6 +67,13 @@ internal sealed class HpackDynamicTable
         {
             Evict(0);
             return false;
+        }
+
+        if (_ring.Length == 0)
+        {
+            // Not before there is something to keep: idle connections are many.
+            _ring = new byte[Limit * 2];
+            _entries = new Entry[_capacity];
         }
 
         // The name may be a slice of this very ring, of an entry that is evicted here: copying within an array is safe where the two overlap, and
