@@ -69,6 +69,10 @@ public sealed class FieldMap
     public void Add(KnownField name, ReadOnlySpan<byte> value) =>
         Append(new Entry(default, Store(value), name, KnownFields.IsSensitive(name)));
 
+    /// <summary>Adds a line with a known name that its sender wants never indexed (RFC 7541 section 6.2.3: that wish is passed on).</summary>
+    internal void Add(KnownField name, ReadOnlySpan<byte> value, bool isSensitive) =>
+        Append(new Entry(default, Store(value), name, isSensitive || KnownFields.IsSensitive(name)));
+
     /// <summary>Adds every line of <paramref name="other"/>.</summary>
     public void AddAll(FieldMap other)
     {

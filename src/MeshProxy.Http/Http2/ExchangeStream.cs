@@ -1,0 +1,91 @@
+using System.Buffers;
+using MeshProxy.Http.Fields;
+
+namespace MeshProxy.Http.Http2;
+
+/// <summary>The writing half that the exchanges of both sides share. Its methods take the lock themselves.</summary>
+internal static class ExchangeStream
+{
+    public static ValueTask<bool> WriteBody(Http2Stream stream, ReadOnlySequence<byte> data, bool endStream)
+    {
+        var connection = stream.Connection;
+        ValueTask<bool> written;
+        Deferred deferred;
+        lock (connection.Gate)
+        {
+            if (!stream.State.CanSend || connection.IsClosed)
+            {
+                return new ValueTask<bool>(false);
+            }
+
+            written = connection.Writer.WriteData(stream, data, endStream);
+            deferred = connection.Writer.TakeDeferred();
+        }
+
+        connection.Run(deferred);
+        if (!written.IsCompleted)
+        {
+            // What is framed already must go out, or the peer never gives window.
+            FlushBatch.Request(connection.Writer);
+        }
+
+        return written;
+    }
+
+    public static bool WriteTrailers(Http2Stream stream, FieldMap trailers)
+    {
+        var connection = stream.Connection;
+        Deferred deferred;
+        lock (connection.Gate)
+        {
+            if (!stream.State.CanSend || connection.IsClosed)
+            {
+                return false;
+            }
+
+            connection.Writer.WriteTrailers(stream, trailers);
+            connection.OnEndSent(stream);
+            deferred = connection.Writer.TakeDeferred();
+        }
+
+        connection.Run(deferred);
+        return true;
+    }
+
+    public static ValueTask<bool> Flush(Http2Stream stream)
+    {
+        var connection = stream.Connection;
+        FlushBatch.Request(connection.Writer);
+        lock (connection.Gate)
+        {
+            return stream.HasEnded ? new ValueTask<bool>(false) : connection.Writer.WaitForRoom(stream);
+        }
+    }
+
+    public static void Reset(Http2Stream stream, StreamEnd end)
+    {
+        var connection = stream.Connection;
+        Deferred deferred;
+        lock (connection.Gate)
+        {
+            if (connection.IsClosed || stream.HasEnded)
+            {
+                return;
+            }
+
+            connection.ResetStream(stream, CodeOf(end), end);
+            deferred = connection.Writer.TakeDeferred();
+        }
+
+        connection.Run(deferred);
+        FlushBatch.Request(connection.Writer);
+    }
+
+    private static Http2ErrorCode CodeOf(StreamEnd end) => end.WireCode != 0 ? (Http2ErrorCode)end.WireCode : end.Reason switch
+    {
+        StreamResetReason.Cancelled or StreamResetReason.TimedOut => Http2ErrorCode.Cancel,
+        StreamResetReason.PeerRefused or StreamResetReason.PeerGoAway => Http2ErrorCode.RefusedStream,
+        StreamResetReason.LimitExceeded => Http2ErrorCode.EnhanceYourCalm,
+        _ => Http2ErrorCode.InternalError,
+    };
+}
