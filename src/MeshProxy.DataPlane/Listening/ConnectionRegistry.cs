@@ -10,7 +10,7 @@ internal abstract class ConnectionEntry
     public long Id { get; internal set; }
 
     /// <summary>The listener that accepted it, such as "inbound".</summary>
-    public required string Listener { get; init; }
+    public string Listener { get; init; } = "";
 
     /// <summary>The peer's address.</summary>
     public System.Net.EndPoint? Remote { get; init; }
