@@ -75,6 +75,7 @@ internal static class GetCommand
         var argument = new Argument<string>("KIND")
         {
             Description = $"{string.Join(", ", DocumentKinds.All)}; case does not matter, plurals and short names (svc, gtw, ...) are taken.",
+            HelpName = "KIND",
             Arity = arity,
             CustomParser = parsed =>
             {
