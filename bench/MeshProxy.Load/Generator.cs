@@ -114,6 +114,7 @@ internal sealed unsafe class Generator : IDisposable
                 }
 
                 Wait(patience);
+                OpenMore();
             }
         }
 
@@ -313,7 +314,7 @@ internal sealed unsafe class Generator : IDisposable
         }
 
         var drainEnd = _now + ToNanoseconds(s_drain);
-        while (_result.Fatal is null && _now < drainEnd && _connections.Any(c => c.InFlight > 0))
+        while (_result.Fatal is null && _now < drainEnd && AnyInFlight())
         {
             Wait(drainEnd);
         }
@@ -329,6 +330,19 @@ internal sealed unsafe class Generator : IDisposable
                 }
             });
         }
+    }
+
+    private bool AnyInFlight()
+    {
+        foreach (var connection in _connections)
+        {
+            if (connection.InFlight > 0)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private void RunIdle()
