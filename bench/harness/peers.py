@@ -11,21 +11,22 @@ from machine import CORES, NotApplicable, PeerFailed, Process, free_port
 
 @dataclasses.dataclass
 class Running:
-    """A started peer: where to send load, whose CPU and memory count, and what merely has to be there."""
+    """A started peer: where to send load, whose CPU and memory count, what merely has to be there, and origins of its own."""
     port: int
     tls: bool
     authority: str = "bench.local"
     measured: list = dataclasses.field(default_factory=list)
     beside: list = dataclasses.field(default_factory=list)
+    origins: list = dataclasses.field(default_factory=list)
     ready_ms: float | None = None
     note: str = ""
 
     def stop(self):
-        for process in [*reversed(self.measured), *reversed(self.beside)]:
+        for process in [*reversed(self.measured), *reversed(self.beside), *self.origins]:
             process.stop()
 
     def require_alive(self):
-        for process in [*self.measured, *self.beside]:
+        for process in [*self.measured, *self.beside, *self.origins]:
             if not process.alive:
                 raise PeerFailed(f"{os.path.basename(process.command[0])} ended with {process.popen.returncode}: {process.last_words()}")
 
@@ -55,7 +56,8 @@ def _origin_port(scenario, place):
 def direct(scenario, place):
     """The no-proxy twin. For two hops too: what the hops cost is what lies between it and them."""
     if scenario.client_tls:
-        return Running(place.origin.https, True)
+        process, port = place.origin.start_https(f"{scenario.name}-https", CORES)
+        return Running(port, True, origins=[process])
     return Running(_origin_port(scenario, place), False)
 
 
@@ -241,8 +243,10 @@ def _meshproxy_gateway(scenario, place):
     route = "TCPRoute" if scenario.tcp else "HTTPRoute"
     group = "gateway.networking.k8s.io"
     documents += [
-        {"apiVersion": f"{group}/v1", "kind": "GatewayClass", "metadata": {"name": "meshproxy"}, "spec": {"controllerName": "meshproxy.io/gateway"}},
-        {"apiVersion": f"{group}/v1", "kind": "Gateway", "metadata": metadata("bench"), "spec": {"gatewayClassName": "meshproxy", "listeners": [listener]}},
+        {"apiVersion": f"{group}/v1", "kind": "GatewayClass", "metadata": {"name": "meshproxy"},
+         "spec": {"controllerName": "meshproxy.io/gateway-controller"}},
+        {"apiVersion": f"{group}/v1", "kind": "Gateway", "metadata": metadata("bench"),
+         "spec": {"gatewayClassName": "meshproxy", "addresses": [{"type": "IPAddress", "value": "127.0.0.1"}], "listeners": [listener]}},
         {"apiVersion": f"{group}/{'v1alpha2' if scenario.tcp else 'v1'}", "kind": route, "metadata": metadata("all"),
          "spec": {"parentRefs": [{"name": "bench"}], "rules": [{"backendRefs": [{"name": "origin", "port": 80}]}]}},
         {"apiVersion": "v1", "kind": "Service", "metadata": metadata("origin"),

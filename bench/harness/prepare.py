@@ -108,33 +108,47 @@ def keys(folder):
 
 
 class Origin:
-    """nginx with one worker: HTTP/1.1, cleartext HTTP/2 with prior knowledge, and HTTPS for the no-proxy twins of TLS scenarios."""
+    """nginx with one worker: HTTP/1.1, and cleartext HTTP/2 with prior knowledge."""
 
     def __init__(self, scratch):
-        self.http1, self.http2, self.https = free_port(), free_port(), free_port()
-        folder = os.path.join(scratch, "origin")
-        os.makedirs(os.path.join(folder, "www"))
-        with open(os.path.join(folder, "www", "1m"), "wb") as large:
+        self.scratch, self.http1, self.http2 = scratch, free_port(), free_port()
+        folder = os.path.join(scratch, "www")
+        os.makedirs(folder)
+        with open(os.path.join(folder, "1m"), "wb") as large:
             large.write(b"x" * LARGE_BODY_BYTES)
+        self.process = self._start("origin", 1, {self.http1: "", self.http2: "http2"})
+
+    def start_https(self, name, workers):
+        """The no-proxy twin of TLS scenarios. It gets as many workers as the proxies get threads: ending TLS is their work there, not the origin's."""
+        port = free_port()
+        return self._start(name, workers, {port: "ssl"}), port
+
+    def _start(self, name, workers, listeners):
+        folder = os.path.join(self.scratch, name)
+        os.makedirs(folder)
+        listen = " ".join(f"listen 127.0.0.1:{port} {options} backlog=4096;" for port, options in listeners.items())
         config = os.path.join(folder, "nginx.conf")
         with open(config, "w") as text:
             text.write(f"""
-daemon off; pid {folder}/pid; error_log {folder}/error.log warn; worker_processes 1; worker_rlimit_nofile 20000;
+daemon off; pid {folder}/pid; error_log {folder}/error.log warn; worker_processes {workers}; worker_rlimit_nofile 20000;
 {"user root;" if os.geteuid() == 0 else ""}
 events {{ worker_connections 10000; }}
 http {{
-  access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000000; keepalive_timeout 600s; default_type application/json; root {folder}/www;
+  access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000000; keepalive_timeout 600s; default_type application/json;
+  root {self.scratch}/www;
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3; uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
-  ssl_protocols TLSv1.3; ssl_certificate {scratch}/server.pem; ssl_certificate_key {scratch}/server.key; ssl_session_tickets off; ssl_session_cache off;
+  ssl_protocols TLSv1.3; ssl_session_tickets off; ssl_session_cache off;
+  ssl_certificate {self.scratch}/server.pem; ssl_certificate_key {self.scratch}/server.key;
   server {{
-    listen 127.0.0.1:{self.http1} backlog=4096; listen 127.0.0.1:{self.http2} http2 backlog=4096; listen 127.0.0.1:{self.https} ssl backlog=4096;
+    {listen}
     location = / {{ return 200 '{BODY}'; }}
   }}
 }}
 """)
-        self.process = Process(["nginx", "-p", folder, "-c", config], os.path.join(folder, "log"))
-        for port in (self.http1, self.http2, self.https):
-            self.process.wait_for_port(port)
+        process = Process(["nginx", "-p", folder, "-c", config], os.path.join(folder, "log"))
+        for port in listeners:
+            process.wait_for_port(port)
+        return process
 
 
 def versions():
