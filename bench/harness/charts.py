@@ -2,6 +2,7 @@
 import html
 
 import peers as peer_adapters
+import report
 
 COLOURS = {"direct": "#9aa0a6", "haproxy": "#4878a8", "nginx": "#5b9b6b", "yarp": "#b9a3cf", "yarp-inline": "#8d6cab", "meshproxy": "#d9722b"}
 PANEL_WIDTH, BAR, GAP, LABEL, TITLE, COLUMNS = 520, 20, 6, 150, 30, 2
@@ -28,11 +29,11 @@ def _panel(x, y, title, bars, form):
         if high - low > 1:
             line = top + BAR / 2
             parts.append(f'<path d="M{low:.1f} {line}H{high:.1f}M{low:.1f} {line - 4}v8M{high:.1f} {line - 4}v8" stroke="#202124" fill="none"/>')
-        parts.append(_text(max(x + LABEL + length, high) + 6, middle, form(bar["median"])))
+        parts.append(_text(max(x + LABEL + length, high) + 6, middle, form(bar["median"]) + bar.get("mark", "")))
     return parts
 
 
-def chart(result, title, subtitle, pick, form, skip=()):
+def chart(result, kind, title, subtitle, pick, form, skip=()):
     """pick(cell) gives {median, min, max} or None."""
     panels = []
     for data in result["scenarios"].values():
@@ -41,6 +42,8 @@ def chart(result, title, subtitle, pick, form, skip=()):
             if peer in skip:
                 continue
             found = pick(cell)
+            if found and kind == "latency" and report.fell_behind(cell, data.get("rate")):
+                found = found | {"mark": " (fell behind)"}
             state = "n/a" if "not_applicable" in cell else "failed" if "failed" in cell else "not measured"
             bars.append({"peer": peer, "state": state, **(found or {})})
         if any(bar.get("median") is not None for bar in bars):
@@ -71,12 +74,12 @@ def _memory(cell):
 
 def all_charts(result):
     """Names and texts of the charts that have anything to show."""
-    where = f"{result['machine']['cpu']}, {result['machine']['cores']} cores, {result['date']}; medians of {result['rounds']} interleaved round(s), whiskers: least and greatest"
+    where = f"{result['machine']['cpu']}, {result['machine']['cores']} cores, {result['date']}; {report.rounds_text(result)}, whiskers: least and greatest round"
     kinds = [
         ("cpu", "CPU µs per request at saturation (less is better)", _median("cpu_us_per_request"), lambda v: f"{v:,.1f} µs", ("direct",)),
         ("throughput", "Requests per second at saturation (more is better)", _median("requests_per_second"), lambda v: f"{v:,.0f}", ()),
         ("latency", "p99 latency at one open-loop rate for all (less is better)", _median("p99_us"), lambda v: f"{v / 1000:,.2f} ms", ()),
         ("memory", "RSS with 1,000 idle connections (less is better)", _memory, lambda v: f"{v / 1e6:,.0f} MB", ("direct",)),
     ]
-    drawn = ((name, chart(result, title, where, pick, form, skip)) for name, title, pick, form, skip in kinds)
+    drawn = ((name, chart(result, name, title, where, pick, form, skip)) for name, title, pick, form, skip in kinds)
     return {name: text for name, text in drawn if text}

@@ -40,6 +40,16 @@ def value(result, scenario, peer, name):
     return found["median"] if found else None
 
 
+def fell_behind(cell, rate):
+    """Whether a peer answered less than the stated rate: its percentiles then describe a growing queue."""
+    found = cell.get("median", {}).get("achieved_per_second")
+    return bool(found and rate and found["median"] < 0.98 * rate)
+
+
+def rounds_text(result):
+    return "one round" if result["rounds"] == 1 else f"medians of {result['rounds']} interleaved rounds"
+
+
 def goals(result):
     rows = []
     for scenario, peer, limit, text in GOALS:
@@ -125,7 +135,7 @@ def markdown(result):
     lines += [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['os']}, Linux {machine['kernel']}; {result['date']}.",
         "Proxies, load generator and origin share these cores, on loopback. " + ", ".join(f"{k} {v}" for k, v in result["versions"].items()) + ".",
-        "", f"Command: `{result['command']}`; {result['rounds']} interleaved round(s); medians, in brackets least and greatest round.", ""]
+        "", f"Command: `{result['command']}`; {rounds_text(result)} of {result['seconds']:g} s; in brackets the least and the greatest round.", ""]
     lines += _matrix(result, "CPU µs per request at saturation (all processes of the proxy)", "cpu_us_per_request", _micro, skip=("direct",))
     lines += _matrix(result, "Requests per second at saturation", "requests_per_second", _count)
     lines += ["### Goals", "", "| goal | limit | seen | met |", "| --- | ---: | ---: | --- |"]
@@ -152,7 +162,7 @@ def markdown(result):
                 median = cell["median"]
                 rps = median["requests_per_second"]
                 share = f"{rps['median'] / base:.0%}" if base and rps and peer != "direct" else ""
-                short = median["achieved_per_second"] and rate and median["achieved_per_second"]["median"] < 0.98 * rate
+                short = fell_behind(cell, rate)
                 if short:
                     notes.append(f"{label}: did not reach the rate (answered {median['achieved_per_second']['median']:,.0f}/s): its percentiles are those of a growing queue")
                 memory = cell.get("memory")
