@@ -151,7 +151,7 @@ http {{
         return process
 
 
-def versions():
+def versions(published):
     def line(*command):
         try:
             result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20)
@@ -164,7 +164,7 @@ def versions():
     commit = line("git", "-C", ROOT, "rev-parse", "--short", "HEAD")
     dirty = subprocess.run(["git", "-C", ROOT, "diff", "--quiet", "HEAD", "--", "src"], stderr=subprocess.DEVNULL).returncode != 0
     return {
-        "meshproxy": commit + ("+changes" if dirty else ""),
+        "meshproxy": "executables given by --bin" if published else commit + ("+changes" if dirty else ""),
         "haproxy": line("haproxy", "-v").split(" ")[2] if shutil.which("haproxy") else "missing",
         "nginx": line("nginx", "-v").split("/")[-1],
         "yarp": yarp,
