@@ -119,9 +119,10 @@ class Origin:
         self.process = self._start("origin", 1, {self.http1: "", self.http2: "http2"})
 
     def start_https(self, name, workers):
-        """The no-proxy twin of TLS scenarios. It gets as many workers as the proxies get threads: ending TLS is their work there, not the origin's."""
+        """The no-proxy twin of TLS scenarios. It gets as many workers as the proxies get threads: ending TLS is their work there, not the origin's.
+        reuseport spreads the connections over them."""
         port = free_port()
-        return self._start(name, workers, {port: "ssl"}), port
+        return self._start(name, workers, {port: "ssl reuseport"}), port
 
     def _start(self, name, workers, listeners):
         folder = os.path.join(self.scratch, name)
