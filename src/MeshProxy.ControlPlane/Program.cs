@@ -1,1 +1,8 @@
-return 0;
+using System.CommandLine;
+using MeshProxy.ControlPlane;
+
+return await ControlPlaneCommand.Create().Parse(args).InvokeAsync(new InvocationConfiguration
+{
+    // The server handles SIGTERM and SIGINT itself.
+    ProcessTerminationTimeout = null,
+});

@@ -61,7 +61,7 @@ internal sealed class CallerVerifier(CertificateAuthority authority, TimeProvide
         using var chain = new X509Chain();
         var policy = chain.ChainPolicy;
         policy.TrustMode = X509ChainTrustMode.CustomRootTrust;
-        policy.CustomTrustStore.AddRange([.. authority.Bundle.Roots]);
+        policy.CustomTrustStore.AddRange(authority.Bundle.Roots.ToArray());
         policy.ExtraStore.AddRange(_intermediates);
         policy.ApplicationPolicy.Add(new Oid("1.3.6.1.5.5.7.3.2"));
         policy.RevocationMode = X509RevocationMode.NoCheck;

@@ -63,7 +63,7 @@ internal static class SigningRequest
     {
         try
         {
-            return new AsnReader(key.EncodedParameters.RawData, AsnEncodingRules.DER).ReadObjectIdentifier();
+            return new AsnReader(key.EncodedParameters?.RawData ?? [], AsnEncodingRules.DER).ReadObjectIdentifier();
         }
         catch (AsnContentException)
         {

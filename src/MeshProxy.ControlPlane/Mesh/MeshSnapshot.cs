@@ -57,7 +57,7 @@ internal sealed class MeshSnapshot
         if (UnitName.TryParseAddress(name, out var address))
         {
             return Mesh.Addresses.TryGetValue(address, out var cluster)
-                ? Make(name, new Unit { Name = name, Address = new AddressAlias { Cluster = ConfigMapping.ToProto(cluster) } }, [])
+                ? MeshUnit.Make(name, new Unit { Address = new AddressAlias { Cluster = ConfigMapping.ToProto(cluster) } }, [])
                 : MeshUnit.Absent(name, $"no Service has an endpoint at {address}");
         }
 
@@ -65,8 +65,8 @@ internal sealed class MeshSnapshot
     }
 
     /// <summary>What a workload serves.</summary>
-    public MeshUnit Inbound(ResourceName workload) => Mesh.Inbounds.TryGetValue(workload, out var inbound)
-        ? Make(UnitName.Inbound, new Unit { Name = UnitName.Inbound, Inbound = ConfigMapping.ToProto(inbound) }, [])
+    public MeshUnit Inbound(ResourceName workload, SpiffeId caller) => Mesh.Inbounds.TryGetValue(workload, out var inbound) && inbound.Identity == caller
+        ? MeshUnit.Make(UnitName.Inbound, new Unit { Inbound = ConfigMapping.ToProto(inbound) }, [])
         : MeshUnit.Absent(UnitName.Inbound, $"Workload {workload} is not registered");
 
     /// <summary>The listeners of a Gateway, keys included, for a workload that may run it.</summary>
@@ -90,7 +90,7 @@ internal sealed class MeshSnapshot
 
         var message = new GatewayListeners();
         message.Listeners.AddRange(listeners.Select(ConfigMapping.ToProto));
-        return Make(UnitName.Gateway, new Unit { Name = UnitName.Gateway, Gateway = message },
+        return MeshUnit.Make(UnitName.Gateway, new Unit { Gateway = message },
             [.. listeners.SelectMany(listener => listener.BackendClusters).Select(cluster => cluster.Id).Distinct()]);
     }
 
@@ -114,17 +114,10 @@ internal sealed class MeshSnapshot
             : caller.ServiceAccount == gateway.Name.Name;
     }
 
-    private static MeshUnit MakeService(string name, DestinationConfig destination) => Make(
+    private static MeshUnit MakeService(string name, DestinationConfig destination) => MeshUnit.Make(
         name,
-        new Unit { Name = name, Destination = ConfigMapping.ToProto(destination) },
+        new Unit { Destination = ConfigMapping.ToProto(destination) },
         [.. destination.Ports.SelectMany(port => port.BackendClusters.Prepend(port.Cluster)).Select(cluster => cluster.Id).Distinct()]);
-
-    private static MeshUnit Make(string name, Unit message, ImmutableArray<ClusterId> clusters)
-    {
-        message.Name = name;
-        message.Revision = ConfigMapping.Revision(message); // before it has one: of the content alone
-        return new MeshUnit(message, clusters);
-    }
 
     /// <summary>A destination that is refused keeps its last good state, also for sidecars that ask for it only now.</summary>
     private static ImmutableDictionary<ResourceName, DestinationConfig> KeepLastGood(ImmutableDictionary<ResourceName, DestinationConfig> destinations, MeshSnapshot? previous)

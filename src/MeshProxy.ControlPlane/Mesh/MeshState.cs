@@ -36,7 +36,7 @@ internal sealed class MeshState : IAsyncDisposable
     private long _revision;
     private long _oldestChange;
     private volatile MeshSnapshot _current;
-    private volatile TaskCompletionSource _published = NewPublication();
+    private TaskCompletionSource _published = NewPublication();
     private Task _loop = Task.CompletedTask;
 
     private MeshState(MeshDatabase database, MeshInputs inputs, long revision, TrustDomain trustDomain, ControlPlaneLimits limits, TimeProvider time, ControlMeters meters, EventLog log)
@@ -109,7 +109,7 @@ internal sealed class MeshState : IAsyncDisposable
         while (true)
         {
             // The order matters: a publication between the two reads completes the task that is already in hand.
-            var publication = _published.Task;
+            var publication = Volatile.Read(ref _published).Task;
             if (_current is { } current && current.Revision >= revision)
             {
                 return current;
@@ -303,7 +303,7 @@ internal sealed class MeshState : IAsyncDisposable
         _meters.CompileSeconds.Observe(_time.GetElapsedTime(started).TotalSeconds);
         _current = snapshot;
         Count(snapshot);
-        Interlocked.Exchange(ref _published!, NewPublication()).TrySetResult();
+        Interlocked.Exchange(ref _published, NewPublication()).TrySetResult();
         foreach (var (signal, _) in _watchers)
         {
             signal.Set();

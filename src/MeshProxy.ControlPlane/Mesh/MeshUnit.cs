@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using MeshProxy.Api.Control.V1;
+using MeshProxy.Api.Mapping;
 using MeshProxy.Model.Config;
 
 namespace MeshProxy.ControlPlane.Mesh;
@@ -9,15 +10,20 @@ namespace MeshProxy.ControlPlane.Mesh;
 /// <param name="Clusters">Every cluster that it names: their endpoint sets follow it.</param>
 internal sealed record MeshUnit(Unit Message, ImmutableArray<ClusterId> Clusters)
 {
-    /// <summary>The revision of a negative answer starts with this, so that it never equals a hash.</summary>
-    private const string AbsentPrefix = "absent";
-
     /// <summary>Its name.</summary>
     public string Name => Message.Name;
 
     /// <summary>Hash of its bytes.</summary>
     public string Revision => Message.Revision;
 
+    /// <summary>Makes a unit whose revision is the hash of its content.</summary>
+    public static MeshUnit Make(string name, Unit content, ImmutableArray<ClusterId> clusters)
+    {
+        content.Name = name;
+        content.Revision = ConfigMapping.Revision(content); // while it has none itself
+        return new MeshUnit(content, clusters);
+    }
+
     /// <summary>The answer for what is not there.</summary>
-    public static MeshUnit Absent(string name, string reason) => new(new Unit { Name = name, Revision = AbsentPrefix, Removed = new Removed { Reason = reason } }, []);
+    public static MeshUnit Absent(string name, string reason) => Make(name, new Unit { Removed = new Removed { Reason = reason } }, []);
 }

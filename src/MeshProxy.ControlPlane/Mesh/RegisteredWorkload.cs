@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using Google.Protobuf;
 using MeshProxy.Api.Compilation;
 using MeshProxy.Api.Control.V1;
