@@ -130,6 +130,23 @@ internal sealed class TestControlPlane : IAsyncDisposable
     public async Task<ApplyReply> ApplyAsync(string text, bool dryRun = false) => await new Resources.ResourcesClient(Operator()).ApplyAsync(
         new ApplyRequest { Sources = { new Source { Name = "test.yaml", Text = text } }, DryRun = dryRun, DefaultNamespace = "shop" });
 
+    /// <summary>Asks for status again and again until it fits; what it waits for is another thread's next step, never a time.</summary>
+    public async Task<SidecarStatus> WaitForStatusAsync(string workload, Func<SidecarStatus, bool> fits)
+    {
+        var client = new Operations.OperationsClient(Operator());
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        while (true)
+        {
+            var reply = await client.StatusAsync(new StatusRequest(), cancellationToken: deadline.Token);
+            if (reply.Sidecars.SingleOrDefault(sidecar => sidecar.Workload.Name == workload) is { } status && fits(status))
+            {
+                return status;
+            }
+
+            await Task.Yield();
+        }
+    }
+
     public static RegisterRequest Registration(string name, string app, int port = 8080, bool ready = true) => new()
     {
         Workload = new ResourceRef { Namespace = "shop", Name = name },
@@ -165,18 +182,19 @@ internal sealed class TestControlPlane : IAsyncDisposable
         }
     }
 
-    private async Task StopAsync()
+    public async Task StopAsync()
     {
+        if (!_hasStopped)
+        {
+            _hasStopped = true;
+            await Server.DisposeAsync();
+        }
+
         foreach (var owned in _owned)
         {
             owned.Dispose();
         }
 
         _owned.Clear();
-        if (!_hasStopped)
-        {
-            _hasStopped = true;
-            await Server.DisposeAsync();
-        }
     }
 }
