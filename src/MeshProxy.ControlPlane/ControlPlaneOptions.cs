@@ -41,15 +41,17 @@ internal sealed record ListenAddress(IPAddress? Address, int Port)
             return true;
         }
 
-        if (IPAddress.TryParse(text, out var address))
+        // "::1" is an address alone; only in brackets may a port follow. A bare number such as 65536 is no address.
+        var isAddress = text.Contains('.') || text.Contains(':');
+        if (isAddress && !text.StartsWith('[') && IPAddress.TryParse(text, out var address))
         {
             listen = new ListenAddress(address, defaultPort);
             return true;
         }
 
-        if (IPEndPoint.TryParse(text, out var endPoint))
+        if (isAddress && IPEndPoint.TryParse(text, out var endPoint))
         {
-            listen = new ListenAddress(endPoint.Address, endPoint.Port);
+            listen = new ListenAddress(endPoint.Address, text.EndsWith(']') ? defaultPort : endPoint.Port);
             return true;
         }
 

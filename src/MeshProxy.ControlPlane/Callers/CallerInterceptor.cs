@@ -27,6 +27,11 @@ internal sealed class CallerInterceptor(CallerVerifier verifier, ControlMeters m
         {
             throw StoreFailed(e, context);
         }
+        catch (Exception e) when (e is not (RpcException or OperationCanceledException))
+        {
+            log.Error("call_failed", e.Message, ("rpc.method", context.Method), ("error.type", e.GetType().FullName), ("error.stack_trace", e.StackTrace));
+            throw new RpcException(new Status(StatusCode.Internal, "The control plane failed at this call; its log says more."));
+        }
     }
 
     /// <inheritdoc/>

@@ -59,6 +59,9 @@ internal sealed class DiscoveryService(MeshState mesh, SidecarDirectory director
         }
     }
 
+    private static SpiffeId? IdentityOf(WorkloadDocument workload, TrustDomain trustDomain) =>
+        workload.Identity ?? (workload.ServiceAccount is { } account ? new SpiffeId(trustDomain, workload.Name.Namespace, account) : null);
+
     private async Task<Hello> ReadHelloAsync(IAsyncStreamReader<SidecarMessage> requests, CancellationToken cancellation)
     {
         using var late = new CancellationTokenSource(limits.HelloTimeout, time);
@@ -82,9 +85,8 @@ internal sealed class DiscoveryService(MeshState mesh, SidecarDirectory director
     {
         var inputs = mesh.Inputs;
         var owner = inputs.Workloads.TryGetValue(workload, out var registered) ? registered.Identity
-            : inputs.Documents.TryGetValue((DocumentKinds.Workload, workload), out var declared) && declared.Document is WorkloadDocument { ServiceAccount: { } account }
-                ? new SpiffeId(caller.TrustDomain, workload.Namespace, account)
-                : (SpiffeId?)null;
+            : inputs.Documents.TryGetValue((DocumentKinds.Workload, workload), out var declared) ? IdentityOf((WorkloadDocument)declared.Document, caller.TrustDomain)
+            : null;
         if (owner is { } identity && identity != caller)
         {
             throw new RpcException(new Status(StatusCode.PermissionDenied, $"Workload {workload} is of {identity}; {caller} may not speak for it."));

@@ -153,7 +153,7 @@ internal sealed class MeshState : IAsyncDisposable
                 Accept(_inputs with { Documents = documents }, revision);
             }
 
-            var snapshot = await WhenPublishedAsync(revision, CancellationToken.None);
+            var snapshot = await WhenPublishedAsync(revision, cancellation);
             return new DocumentChangeResult([], snapshot.Mesh, revision);
         }
         finally
@@ -263,7 +263,15 @@ internal sealed class MeshState : IAsyncDisposable
             while (true)
             {
                 await _changed.WaitAsync(_stop.Token);
-                CompileAndPublish();
+                try
+                {
+                    CompileAndPublish();
+                }
+                catch (Exception e) when (e is not OperationCanceledException)
+                {
+                    // A fault of ours; the mesh goes on with the snapshot it has, and the next change tries again.
+                    _log.Error("compile_failed", e.Message, ("error.type", e.GetType().FullName), ("error.stack_trace", e.StackTrace));
+                }
 
                 // The first change goes out at once; those that follow on its heels are taken together.
                 if (_limits.CoalesceWindow > TimeSpan.Zero)
