@@ -76,11 +76,17 @@ internal sealed class TestControlPlane : IAsyncDisposable
 
     public GrpcChannel Connect(X509Certificate2? certificate = null)
     {
+        var channel = Connect(Server.Port, BundlePem, certificate);
+        _owned.Add(channel);
+        return channel;
+    }
+
+    public static GrpcChannel Connect(int port, string bundlePem, X509Certificate2? certificate)
+    {
         var roots = new X509Certificate2Collection();
-        roots.ImportFromPem(BundlePem);
+        roots.ImportFromPem(bundlePem);
         var policy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck, DisableCertificateDownloads = true };
         policy.CustomTrustStore.AddRange(roots);
-        var port = Server.Port;
         var handler = new SocketsHttpHandler
         {
             // The name is verified against the certificate; the address is dialed.
@@ -104,9 +110,7 @@ internal sealed class TestControlPlane : IAsyncDisposable
                 LocalCertificateSelectionCallback = (_, _, _, _, _) => certificate!,
             },
         };
-        var channel = GrpcChannel.ForAddress($"https://control.mesh.{Domain}:{port}", new GrpcChannelOptions { HttpHandler = handler, DisposeHttpClient = true });
-        _owned.Add(channel);
-        return channel;
+        return GrpcChannel.ForAddress($"https://control.mesh.{Domain}:{port}", new GrpcChannelOptions { HttpHandler = handler, DisposeHttpClient = true });
     }
 
     public GrpcChannel Operator() => Connect(X509Certificate2.CreateFromPemFile(Path.Combine(DataDirectory, "operator.pem")));

@@ -17,7 +17,7 @@ internal sealed record Received(IReadOnlyList<Unit>? Units, Commit? Commit, Endp
 internal sealed class TestSidecar : IDisposable
 {
     private readonly AsyncDuplexStreamingCall<SidecarMessage, ControlMessage> _call;
-    private readonly CancellationTokenSource _deadline = new(TimeSpan.FromSeconds(30));
+    private readonly CancellationTokenSource _deadline = new(TimeSpan.FromSeconds(60));
 
     private TestSidecar(GrpcChannel channel) => _call = new Wire.Discovery.DiscoveryClient(channel).Stream(cancellationToken: _deadline.Token);
 

@@ -12,8 +12,9 @@ internal sealed class ControlMeters
     public ControlMeters()
     {
         var factory = Metrics.WithCustomRegistry(Registry);
+        DotNetStats.Register(Registry);
         Sidecars = factory.CreateGauge("meshproxy_control_sidecars_connected", "Sidecars with an open discovery stream.");
-        _pushed = factory.CreateCounter("meshproxy_control_pushes_total", "Messages groups sent to sidecars: commits of units, and endpoint updates.", "kind");
+        _pushed = factory.CreateCounter("meshproxy_control_pushes_total", "Groups of messages sent to sidecars: commits of units, and endpoint updates.", "kind");
         PushSeconds = factory.CreateHistogram("meshproxy_control_push_seconds", "From a change of the mesh until it is written to a sidecar's stream.",
             new HistogramConfiguration { Buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] });
         CompileSeconds = factory.CreateHistogram("meshproxy_control_compile_seconds", "Compiling the mesh after a change.",
