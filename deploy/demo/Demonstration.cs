@@ -236,7 +236,7 @@ internal sealed class Demonstration(DemoOptions options, IScreen screen, TimePro
         var ended = client.Ended.ToArray();
         var latencies = ended.Where(payment => payment.Acknowledged).Select(payment => payment.LatencyMilliseconds).Order().ToArray();
         return new ServiceRow(
-            "client", "", ended.Length, latencies.Length, Percentile.Of(latencies, 0.50), Percentile.Of(latencies, 0.99), "", "end to end");
+            "client", "", ended.Length, latencies.Length, Percentile.Of(latencies, 0.50), Percentile.Of(latencies, 0.99), "", "");
     }
 
     private static ServiceRow ServiceRowOf(IGrouping<string, MeshMember> row)

@@ -46,7 +46,7 @@ try
 {
     return await new Demonstration(options, screen, TimeProvider.System).RunAsync(interrupted.Token) ? 0 : Failed;
 }
-catch (OperationCanceledException) when (interrupted.IsCancellationRequested)
+catch (Exception stopped) when (stopped is OperationCanceledException or DemoFailure && interrupted.IsCancellationRequested)
 {
     return Interrupted;
 }
@@ -54,6 +54,11 @@ catch (DemoFailure failure)
 {
     screen.Dispose();
     Console.Error.WriteLine($"\nThe demonstration failed: {failure.Message}");
+    if (options.Json)
+    {
+        Console.Out.WriteLine(Summary.FailureToJson(failure.Message));
+    }
+
     return Failed;
 }
 

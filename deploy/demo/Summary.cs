@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using MeshProxy.Demo.Mesh;
 using MeshProxy.Demo.Payments;
@@ -116,57 +117,56 @@ internal sealed record Summary
         return text.ToString();
     }
 
-    public string ToJson()
+    /// <summary>The object that stands for a run which never came to its end.</summary>
+    public static string FailureToJson(string reason) => Json(json =>
     {
-        using var bytes = new MemoryStream();
-        using (var json = new Utf8JsonWriter(bytes, new JsonWriterOptions { Indented = true }))
+        json.WriteBoolean("passed", false);
+        json.WriteString("error", reason);
+    });
+
+    public string ToJson() => Json(json =>
+    {
+        json.WriteBoolean("passed", Shortcomings.Count == 0);
+        json.WriteNumber("expected", Expected);
+        json.WriteNumber("sent", Sent);
+        json.WriteNumber("acknowledged", Acknowledged);
+        json.WriteNumber("booked", Booked);
+        json.WriteNumber("booked_twice", BookedTwice);
+        json.WriteNumber("acknowledged_but_not_booked", AcknowledgedButNotBooked);
+        json.WriteNumber("failed", Failed);
+        WriteRounded(json, "p50_ms", P50);
+        WriteRounded(json, "p99_ms", P99);
+        json.WriteBoolean("mutual_tls", MutualTls);
+        WriteRounded(json, "v2_share", V2Share, digits: 4);
+        json.WriteNumber("sidecars", Sidecars);
+        WriteRounded(json, "control_plane_away_s", ControlPlaneAway.TotalSeconds);
+        json.WriteNumber("failed_while_control_plane_away", FailedWhileControlPlaneAway);
+        json.WriteBoolean("reconnected", Reconnected);
+        json.WriteStartObject("inbound_connections");
+        foreach (var (kind, count) in InboundConnections)
+        {
+            json.WriteNumber(kind, count);
+        }
+
+        json.WriteEndObject();
+        json.WriteStartArray("failures");
+        foreach (var (reason, count) in Failures)
         {
             json.WriteStartObject();
-            json.WriteBoolean("passed", Shortcomings.Count == 0);
-            json.WriteNumber("expected", Expected);
-            json.WriteNumber("sent", Sent);
-            json.WriteNumber("acknowledged", Acknowledged);
-            json.WriteNumber("booked", Booked);
-            json.WriteNumber("booked_twice", BookedTwice);
-            json.WriteNumber("acknowledged_but_not_booked", AcknowledgedButNotBooked);
-            json.WriteNumber("failed", Failed);
-            WriteRounded(json, "p50_ms", P50);
-            WriteRounded(json, "p99_ms", P99);
-            json.WriteBoolean("mutual_tls", MutualTls);
-            WriteRounded(json, "v2_share", V2Share, digits: 4);
-            json.WriteNumber("sidecars", Sidecars);
-            WriteRounded(json, "control_plane_away_s", ControlPlaneAway.TotalSeconds);
-            json.WriteNumber("failed_while_control_plane_away", FailedWhileControlPlaneAway);
-            json.WriteBoolean("reconnected", Reconnected);
-            json.WriteStartObject("inbound_connections");
-            foreach (var (kind, count) in InboundConnections)
-            {
-                json.WriteNumber(kind, count);
-            }
-
-            json.WriteEndObject();
-            json.WriteStartArray("failures");
-            foreach (var (reason, count) in Failures)
-            {
-                json.WriteStartObject();
-                json.WriteString("reason", reason);
-                json.WriteNumber("count", count);
-                json.WriteEndObject();
-            }
-
-            json.WriteEndArray();
-            json.WriteStartArray("not_met");
-            foreach (var shortcoming in Shortcomings)
-            {
-                json.WriteStringValue(shortcoming);
-            }
-
-            json.WriteEndArray();
+            json.WriteString("reason", reason);
+            json.WriteNumber("count", count);
             json.WriteEndObject();
         }
 
-        return Encoding.UTF8.GetString(bytes.ToArray());
-    }
+        json.WriteEndArray();
+        json.WriteStartArray("not_met");
+        foreach (var shortcoming in Shortcomings)
+        {
+            json.WriteStringValue(shortcoming);
+        }
+
+        json.WriteEndArray();
+    });
 
     private IEnumerable<string> Judge()
     {
@@ -209,6 +209,21 @@ internal sealed record Summary
         {
             yield return "every sidecar connected again after the control plane came back";
         }
+    }
+
+    private static string Json(Action<Utf8JsonWriter> writeMembers)
+    {
+        using var bytes = new MemoryStream();
+        // Relaxed: the text goes to a terminal or a parser, never into a web page, and the quotes in it shall stay readable.
+        var options = new JsonWriterOptions { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+        using (var json = new Utf8JsonWriter(bytes, options))
+        {
+            json.WriteStartObject();
+            writeMembers(json);
+            json.WriteEndObject();
+        }
+
+        return Encoding.UTF8.GetString(bytes.ToArray());
     }
 
     private static void WriteRounded(Utf8JsonWriter json, string name, double? value, int digits = 2)

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Text.Json;
 using MeshProxy.Demo.Processes;
 
 namespace MeshProxy.Demo.Mesh;
@@ -16,11 +15,7 @@ internal sealed class MeshCtl(string program, int controlPort, string credential
     public async Task<string> CreateTokenAsync(string @namespace, string serviceAccount, CancellationToken token) =>
         (await RunAsync(["token", "create", "--namespace", @namespace, "--service-account", serviceAccount], token)).Trim();
 
-    public async Task<MeshStatus> StatusAsync(CancellationToken token)
-    {
-        using var json = JsonDocument.Parse(await RunAsync(["status", "-o", "json"], token));
-        return MeshStatus.From(json.RootElement);
-    }
+    public async Task<MeshStatus> StatusAsync(CancellationToken token) => MeshStatus.Parse(await RunAsync(["status", "-o", "json"], token));
 
     /// <summary>The same, but null instead of a failure: for asking a control plane that may not be there.</summary>
     public async Task<MeshStatus?> TryStatusAsync(CancellationToken token)

@@ -5,19 +5,25 @@ internal sealed class Fleet(string logDirectory, TimeProvider time) : IDisposabl
 {
     private static readonly TimeSpan TerminateBound = TimeSpan.FromSeconds(8);
     private static readonly TimeSpan KillBound = TimeSpan.FromSeconds(3);
+    // The script starts the control plane again while the observer looks through the list.
+    private readonly Lock _listing = new();
     private readonly List<ChildProcess> _children = [];
 
     public ChildProcess Start(string name, string program, IEnumerable<string> arguments)
     {
         var child = ChildProcess.Start(name, logDirectory, program, arguments);
-        _children.Add(child);
+        lock (_listing)
+        {
+            _children.Add(child);
+        }
+
         return child;
     }
 
     /// <exception cref="DemoFailure">A process ended that nobody told to.</exception>
     public void ThrowIfOneDied()
     {
-        if (_children.Find(child => child.EndedByItself) is { } dead)
+        if (Array.Find(Children(), child => child.EndedByItself) is { } dead)
         {
             throw new DemoFailure($"{dead.Name} ended by itself with status {dead.ExitCode}", dead);
         }
@@ -30,7 +36,7 @@ internal sealed class Fleet(string logDirectory, TimeProvider time) : IDisposabl
     public async Task<IReadOnlyList<string>> StopAsync(Func<ChildProcess, bool> first)
     {
         var killed = new List<string>();
-        foreach (var wave in _children.Where(child => !child.HasExited).GroupBy(first).OrderByDescending(group => group.Key))
+        foreach (var wave in Children().Where(child => !child.HasExited).GroupBy(first).OrderByDescending(group => group.Key))
         {
             var members = wave.ToArray();
             foreach (var child in members)
@@ -53,10 +59,18 @@ internal sealed class Fleet(string logDirectory, TimeProvider time) : IDisposabl
 
     public void Dispose()
     {
-        foreach (var child in _children)
+        foreach (var child in Children())
         {
             child.Kill();
             child.Dispose();
+        }
+    }
+
+    private ChildProcess[] Children()
+    {
+        lock (_listing)
+        {
+            return [.. _children];
         }
     }
 

@@ -76,15 +76,17 @@ internal sealed class LiveScreen : IScreen
     {
         lock (_state)
         {
-            var table = new Table().Border(TableBorder.Rounded).Title(string.Create(
+            var table = new Table().Border(TableBorder.Minimal).Title(string.Create(
                 CultureInfo.InvariantCulture, $"MeshProxy: payments, {_frame!.Elapsed.TotalSeconds:0} of {_frame.Duration.TotalSeconds:0} s"));
-            table.AddColumns("service", "up");
+            table.AddColumn(new TableColumn("service").NoWrap());
+            table.AddColumn(new TableColumn("up").NoWrap());
             foreach (var name in (string[])["requests", "success", "p50 ms", "p99 ms"])
             {
-                table.AddColumn(new TableColumn(name).RightAligned());
+                table.AddColumn(new TableColumn(name).RightAligned().NoWrap());
             }
 
-            table.AddColumns("inbound TLS", "callers");
+            table.AddColumn(new TableColumn("TLS in").NoWrap());
+            table.AddColumn("callers");
             foreach (var row in _frame.Rows)
             {
                 var good = row.SuccessPercent is null or >= 99.95;
