@@ -12,7 +12,7 @@ internal sealed record DemoOptions(TimeSpan Duration, int Rate, bool Json, bool 
 
         Usage: dotnet run -c Release --project deploy/demo -- [options]
 
-          --duration SECONDS  how long payments are sent (10 to 3600, default 40)
+          --duration SECONDS  how long payments are sent (5 to 3600, default 40)
           --rate N            payments a second (1 to 2000, default 50)
           --json              one JSON object on standard output at the end, progress on standard error
           --keep              stay up after the run, keep the state directory, and say where everything listens
@@ -44,7 +44,7 @@ internal sealed record DemoOptions(TimeSpan Duration, int Rate, bool Json, bool 
                 case DurationOption or RateOption or DirectoryOption when i + 1 == args.Length:
                     throw new FormatException($"{name} needs a value");
                 case DurationOption:
-                    options = options with { Duration = TimeSpan.FromSeconds(Number(name, args[++i], 10, 3600)) };
+                    options = options with { Duration = TimeSpan.FromSeconds(Number(name, args[++i], 5, 3600)) };
                     break;
                 case RateOption:
                     options = options with { Rate = Number(name, args[++i], 1, 2000) };

@@ -81,7 +81,8 @@ internal sealed partial class ChildProcess : IDisposable
     public string Tail(int lines = 20)
     {
         var log = new FileInfo(ErrorLog) is { Exists: true, Length: > 0 } ? ErrorLog : OutputLog;
-        return File.Exists(log) ? string.Join('\n', File.ReadLines(log).TakeLast(lines)) : "(it wrote nothing)";
+        var last = File.Exists(log) ? string.Join('\n', File.ReadLines(log).TakeLast(lines)) : "";
+        return last.Length > 0 ? last : "(it wrote nothing)";
     }
 
     public void Dispose() => _process.Dispose();
