@@ -28,7 +28,8 @@ internal sealed record ProxyMetrics(
             {
                 case "meshproxy_requests_total":
                     requests += (long)sample.Value;
-                    good += sample.Label("code") is ['2' or '3', ..] or "0" ? (long)sample.Value : 0;
+                    // A proxy's own reply to a gRPC caller is a 200 too; its flag tells.
+                    good += sample.Label("code") is ['2' or '3', ..] && sample.Label("flag") is ("" or "-") ? (long)sample.Value : 0;
                     break;
                 case "meshproxy_request_duration_seconds_bucket":
                     var bound = sample.Label("le") == "+Inf"
