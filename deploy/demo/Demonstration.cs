@@ -242,7 +242,8 @@ internal sealed class Demonstration(DemoOptions options, IScreen screen, TimePro
     private static ServiceRow ServiceRowOf(IGrouping<string, MeshMember> row)
     {
         var metrics = ProxyMetrics.Sum(row.Select(member => member.Metrics));
-        var tls = string.Join(", ", metrics.ConnectionsByTls.OrderBy(kind => kind.Key, StringComparer.Ordinal).Select(kind => $"{kind.Key} {kind.Value}"));
+        var kinds = metrics.ConnectionsByTls.Where(kind => kind.Value > 0).OrderBy(kind => kind.Key, StringComparer.Ordinal);
+        var tls = string.Join(", ", kinds.Select(kind => $"{kind.Key} {kind.Value}"));
         return new ServiceRow(
             row.Key,
             $"{row.Count(member => !member.Killed)}/{row.Count()}",

@@ -13,7 +13,7 @@ internal sealed record ProxyMetrics(
 
     public static readonly ProxyMetrics Empty = new(0, 0, new Dictionary<double, long>(), new Dictionary<string, long>());
 
-    /// <summary>Whether at least one connection came in and each was mutual TLS. A connection refused for lack of it counts against this too.</summary>
+    /// <summary>Whether at least one connection came in and each was mutual TLS. A refused one was never served and is not among them.</summary>
     public bool OnlyMutualTls => ConnectionsByTls.GetValueOrDefault(MutualTls) > 0 && ConnectionsByTls.All(kind => kind.Key == MutualTls || kind.Value == 0);
 
     /// <summary>Reads the side of a scrape that <paramref name="direction"/> names: <c>inbound</c> for a sidecar, <c>gateway</c> for the edge.</summary>

@@ -41,7 +41,7 @@ internal sealed class ProxyWatch : IDisposable
             using var connections = JsonDocument.Parse(await _http.GetStringAsync($"http://127.0.0.1:{member.AdminPort}/connections", token));
             member.Peers = [.. PeersOfInbound(connections.RootElement).Union(member.Peers).Order(StringComparer.Ordinal)];
         }
-        catch (Exception failure) when (IsNoAnswer(failure, token) || failure is JsonException)
+        catch (Exception failure) when (IsNoAnswer(failure, token) || failure is JsonException or KeyNotFoundException or InvalidOperationException)
         {
             // The table shows the peers it knew; the counters, which decide, were read above.
         }
