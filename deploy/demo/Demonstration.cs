@@ -90,7 +90,7 @@ internal sealed class Demonstration(DemoOptions options, IScreen screen, TimePro
             fleet, "the control plane was not there", () => controlPlane.Process, token);
 
         var documents = WriteDocuments(state, gatewayPort);
-        await meshctl.ApplyAsync(documents, token);
+        await meshctl.ApplyAsync(Path.Combine(documents, "mesh"), token);
 
         screen.Say("starting checkout, payments (v1 twice, v2 once) and ledger, each with its sidecar, and the gateway");
         await StartMembersAsync(executables, controlPlane, meshctl, state, database, members, fleet, token);
@@ -134,17 +134,18 @@ internal sealed class Demonstration(DemoOptions options, IScreen screen, TimePro
         return summary.Shortcomings.Count == 0;
     }
 
-    /// <summary>Writes the embedded documents where meshctl finds them; the route that comes later has a folder of its own.</summary>
+    /// <summary>Writes the embedded documents where meshctl finds them: <c>mesh</c> at once, <c>canary</c> while payments flow.</summary>
     private static string WriteDocuments(DirectoryInfo state, int gatewayPort)
     {
         var assembly = Assembly.GetExecutingAssembly();
         var directory = state.CreateSubdirectory("documents").FullName;
-        Directory.CreateDirectory(Path.Combine(directory, "canary"));
         foreach (var name in assembly.GetManifestResourceNames().Where(name => name.EndsWith(".yaml", StringComparison.Ordinal)))
         {
             using var reader = new StreamReader(assembly.GetManifestResourceStream(name)!);
             var text = reader.ReadToEnd().Replace("${GATEWAY_PORT}", gatewayPort.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal);
-            File.WriteAllText(Path.Combine(directory, name), text);
+            var file = Path.Combine(directory, name);
+            Directory.CreateDirectory(Path.GetDirectoryName(file)!);
+            File.WriteAllText(file, text);
         }
 
         return directory;
