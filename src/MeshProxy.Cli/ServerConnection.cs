@@ -27,7 +27,6 @@ internal sealed class ServerConnection : IDisposable
     {
         _roots = roots;
         _serverName = serverName;
-        chain.Remove(own);
         var handler = new SocketsHttpHandler
         {
             ConnectTimeout = ConnectTimeout,
