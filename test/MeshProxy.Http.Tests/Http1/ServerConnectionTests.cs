@@ -485,6 +485,7 @@ public sealed class ServerConnectionTests
 
     private void Start(Func<HttpServerExchange, ValueTask> handle, Http1ServerOptions? options = null)
     {
+        EventLoop.Imitate();
         _seen.Clear();
         _pipes = new InMemoryDuplex();
         _client = new Peer(_pipes.Client);
