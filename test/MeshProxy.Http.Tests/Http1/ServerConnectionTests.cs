@@ -147,6 +147,14 @@ public sealed class ServerConnectionTests
     }
 
     [Test]
+    public void ABodyThatCameWithoutWaitingKeepsTheConnection()
+    {
+        Start(Echo);
+        _client.Send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc" + Get);
+        Assert.That(_client.Take(), Is.EqualTo(Ok + Ok));
+    }
+
+    [Test]
     public void RelaysAnotherContinueOnlyOnce()
     {
         Start(async exchange =>
