@@ -73,6 +73,10 @@ public sealed class FieldMap
     internal void Add(KnownField name, ReadOnlySpan<byte> value, bool isSensitive) =>
         Append(new Entry(default, Store(value), name, isSensitive || KnownFields.IsSensitive(name)));
 
+    /// <summary>Adds a line with a name that is known not to be a <see cref="KnownField"/>; spares the parsers a second look at it.</summary>
+    internal void AddUnknown(ReadOnlySpan<byte> name, ReadOnlySpan<byte> value) =>
+        Append(new Entry(StoreLower(name), Store(value), KnownField.Other, false));
+
     /// <summary>Adds every line of <paramref name="other"/>.</summary>
     public void AddAll(FieldMap other)
     {

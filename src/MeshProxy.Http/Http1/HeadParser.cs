@@ -145,7 +145,7 @@ public abstract class HeadParser
 
                 if (known == KnownField.Other)
                 {
-                    fields.Add(name, value);
+                    fields.AddUnknown(name, value);
                 }
                 else if (!TakeField(known, value))
                 {

@@ -207,7 +207,7 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
             }
         }
 
-        if (!_input.IsHeld || _input.Buffer.IsEmpty)
+        if (_chunked.DataRemaining == 0 || !_input.IsHeld || _input.Buffer.IsEmpty)
         {
             return NeedMore(out chunk);
         }

@@ -246,6 +246,12 @@ public sealed class Http1ClientConnection : HttpClientConnection
     // What came while nobody had asked for it. True: nothing, watch on.
     private bool OnWatch()
     {
+        if (!_input.IsHeld)
+        {
+            // Late: between the read's end and this call, another thread opened an exchange, took what was read for its response, and went on.
+            return false;
+        }
+
         var hasBytes = _input.LastReadHadBytes;
         var hasEnded = _input.IsFaulted || _input.IsCompleted;
         bool isActive;

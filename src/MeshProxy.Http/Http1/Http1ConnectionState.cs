@@ -4,8 +4,9 @@ namespace MeshProxy.Http.Http1;
 /// Where a server connection stands. Moved by its head loop alone; read by the tick.
 /// <code>
 /// Idle -first byte-> Head -complete-> Exchange -both messages complete-> Idle
-/// Head -refused-> Closing    Exchange -close asked, body left unread, response incomplete-> Closing    Idle -end, timeout, drain-> Closing
-/// Closing -output sent, unread input drained-> Closed
+/// Head -refused-> Closing    Exchange -close asked, response incomplete-> Closing    Idle -end, timeout, drain-> Closing
+/// Exchange -response complete, request not-> Draining -request read-> Idle
+/// Closing -output sent-> Draining -peer closed, enough thrown away, time over-> Closed
 /// </code>
 /// </summary>
 internal enum Http1ConnectionState : byte
@@ -19,8 +20,11 @@ internal enum Http1ConnectionState : byte
     /// <summary>A handler is at work.</summary>
     Exchange,
 
-    /// <summary>No further request is read; the last output is sent and what the peer still sends is thrown away.</summary>
+    /// <summary>No further request is read; the last output is on its way.</summary>
     Closing,
+
+    /// <summary>What the peer still sends of a request that is answered is thrown away, within bounds.</summary>
+    Draining,
 
     /// <summary>Over.</summary>
     Closed,

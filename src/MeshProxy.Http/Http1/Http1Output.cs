@@ -84,9 +84,17 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
     public Span<byte> Begin(int bound)
     {
         _gate.Enter();
-        if (!_isCalling && bound <= DirectBytes)
+        if (!_isCalling && !_isDead && bound <= DirectBytes)
         {
-            return _writer.GetSpan(bound);
+            try
+            {
+                return _writer.GetSpan(bound);
+            }
+            catch (InvalidOperationException)
+            {
+                // The transport was closed under us: what is written now goes nowhere.
+                _isDead = true;
+            }
         }
 
         _scratch = ArrayPool<byte>.Shared.Rent(bound);
@@ -99,7 +107,11 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
         if (_scratch is { } scratch)
         {
             _scratch = null;
-            Append(scratch.AsSpan(0, written));
+            if (!_isDead)
+            {
+                Append(scratch.AsSpan(0, written));
+            }
+
             ArrayPool<byte>.Shared.Return(scratch);
         }
         else if (written > 0)

@@ -166,7 +166,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
     /// <inheritdoc/>
     public override void Abort(ConnectionCloseReason reason)
     {
-        if (Interlocked.CompareExchange(ref _abortReason, (int)reason, 0) != 0)
+        if (_state == Http1ConnectionState.Closed || Interlocked.CompareExchange(ref _abortReason, (int)reason, 0) != 0)
         {
             return;
         }
@@ -186,17 +186,15 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
             case Http1ConnectionState.Idle when _phaseClock.IsOver(
                 _isDraining ? ~stamp : stamp, nowMilliseconds, _isDraining ? _limits.DrainGrace : _limits.IdleTimeout):
             case Http1ConnectionState.Head when _phaseClock.IsOver(stamp, nowMilliseconds, _limits.HeadTimeout):
-            case Http1ConnectionState.Closing when _phaseClock.IsOver(stamp, nowMilliseconds, _limits.LingerTimeout):
+            case Http1ConnectionState.Draining when _phaseClock.IsOver(stamp, nowMilliseconds, _limits.LingerTimeout):
                 _expiredStamp = stamp;
                 _input.Cancel();
-                if (_state == Http1ConnectionState.Closing)
-                {
-                    _output.Kill();
-                }
-
                 break;
             case Http1ConnectionState.Exchange:
                 TickExchange(nowMilliseconds);
+                break;
+            case Http1ConnectionState.Closing when IsOutputStuck(nowMilliseconds):
+                _output.Kill();
                 break;
         }
     }
@@ -347,7 +345,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
             return true;
         }
 
-        MoveTo(Http1ConnectionState.Closing);
+        MoveTo(Http1ConnectionState.Draining);
         long drained = 0;
         while (AbortedWith == ConnectionCloseReason.None && !IsExpired)
         {
@@ -380,6 +378,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
 
         // Closing on bytes that nobody read makes the kernel answer with a reset, which can overtake our last response. So the peer gets the time
         // to read it and to close first.
+        MoveTo(Http1ConnectionState.Draining);
         long thrownAway = 0;
         while (lingers && AbortedWith == ConnectionCloseReason.None && !IsExpired && !_output.IsDead && thrownAway <= _limits.MaxDrainBytes)
         {
@@ -398,6 +397,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
             await WaitForInputAsync().ConfigureAwait(false);
         }
 
+        EndedAbruptly |= _output.IsDead && reason != ConnectionCloseReason.PeerClosed;
         _closeReason = AbortedWith is var aborted && aborted != ConnectionCloseReason.None ? aborted : reason;
         _state = Http1ConnectionState.Closed;
         _output.Kill();
@@ -405,16 +405,9 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
 
     private void TickExchange(long nowMilliseconds)
     {
-        if (_output.IsStalled)
+        if (IsOutputStuck(nowMilliseconds))
         {
-            if (_outputClock.IsOver(_output.Progress, nowMilliseconds, _limits.StallTimeout))
-            {
-                Abort(ConnectionCloseReason.IdleTimeout);
-            }
-        }
-        else
-        {
-            _outputClock.Stop();
+            Abort(ConnectionCloseReason.IdleTimeout);
         }
 
         if (_input.IsWaiting && !_exchange.RequestComplete)
@@ -429,6 +422,17 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
         {
             _inputClock.Stop();
         }
+    }
+
+    private bool IsOutputStuck(long nowMilliseconds)
+    {
+        if (_output.IsStalled)
+        {
+            return _outputClock.IsOver(_output.Progress, nowMilliseconds, _limits.StallTimeout);
+        }
+
+        _outputClock.Stop();
+        return false;
     }
 
     private sealed class ReadAheadWaiter(Http1ServerConnection connection) : IHttp1InputWaiter

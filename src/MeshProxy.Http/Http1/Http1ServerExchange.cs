@@ -143,8 +143,8 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
 
         if (_awaitsContinue)
         {
-            // The body may come or not (RFC 9110 section 10.1.1): the connection can not be told apart from there on.
-            MustClose = true;
+            // The body may come or not (RFC 9110 section 10.1.1): what comes next on the connection can not be told apart.
+            MustClose |= !_body.IsComplete;
             _awaitsContinue = false;
         }
 

@@ -12,7 +12,7 @@ internal sealed class Peer(IDuplexPipe pipe)
     public void Send(ReadOnlySpan<byte> bytes)
     {
         pipe.Output.Write(bytes);
-        _ = pipe.Output.FlushAsync();
+        pipe.Output.FlushAsync().AsTask();
     }
 
     public void SendByteByByte(string text)
@@ -55,4 +55,13 @@ internal sealed class FixedTime : TimeProvider
 internal sealed class Handler(Func<HttpServerExchange, ValueTask> handle) : IHttpExchangeHandler
 {
     public ValueTask HandleAsync(HttpServerExchange exchange) => handle(exchange);
+}
+
+/// <summary>
+/// NUnit runs tests with a synchronisation context, which makes the runtime post continuations instead of running them inline. Event loops have
+/// none, and these tests rely on inline completion.
+/// </summary>
+internal static class EventLoop
+{
+    public static void Imitate() => SynchronizationContext.SetSynchronizationContext(null);
 }

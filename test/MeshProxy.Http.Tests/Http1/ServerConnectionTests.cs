@@ -147,6 +147,14 @@ public sealed class ServerConnectionTests
     }
 
     [Test]
+    public void ABodyThatCameWithoutWaitingKeepsTheConnection()
+    {
+        Start(Echo);
+        _client.Send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc" + Get);
+        Assert.That(_client.Take(), Is.EqualTo(Ok + Ok));
+    }
+
+    [Test]
     public void RelaysAnotherContinueOnlyOnce()
     {
         Start(async exchange =>
@@ -430,6 +438,41 @@ public sealed class ServerConnectionTests
     }
 
     [Test]
+    public void ASlowReaderStillGetsTheLastResponse()
+    {
+        Start(async exchange =>
+        {
+            exchange.Response.Status = 200;
+            exchange.WriteHead(exchange.Response);
+            while (await exchange.WriteBodyAsync(new ReadOnlySequence<byte>(new byte[100_000]), true))
+            {
+                return;
+            }
+        });
+        _client.Send("GET / HTTP/1.0\r\n\r\n");
+        _server.OnTick(0);
+        _server.OnTick(60_000);
+        Assert.That(_run.IsCompleted, Is.False);
+        Assert.That(_client.Take(), Has.Length.GreaterThan(100_000));
+        Assert.That(_run.IsCompletedSuccessfully);
+        Assert.That(_server.EndedAbruptly, Is.False);
+    }
+
+    [Test]
+    public void LingeringEnds()
+    {
+        Start(Echo);
+        _client.Send("nonsense\r\n");
+        _server.OnTick(0);
+        _server.OnTick(1_999);
+        Assert.That(_run.IsCompleted, Is.False);
+        _server.OnTick(2_000);
+        Assert.That(_run.IsCompletedSuccessfully);
+        _server.Abort(ConnectionCloseReason.MaxAge);
+        Assert.That(_server.CloseReason, Is.EqualTo(ConnectionCloseReason.ProtocolError));
+    }
+
+    [Test]
     public void AStalledReaderIsCutOff()
     {
         Start(async exchange =>
@@ -485,6 +528,7 @@ public sealed class ServerConnectionTests
 
     private void Start(Func<HttpServerExchange, ValueTask> handle, Http1ServerOptions? options = null)
     {
+        EventLoop.Imitate();
         _seen.Clear();
         _pipes = new InMemoryDuplex();
         _client = new Peer(_pipes.Client);
