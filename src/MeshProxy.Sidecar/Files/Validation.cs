@@ -1,0 +1,37 @@
+using MeshProxy.Api.Compilation;
+
+namespace MeshProxy.Sidecar.Files;
+
+/// <summary><c>meshproxy validate FILE...</c></summary>
+internal static class Validation
+{
+    /// <summary>Checks documents; errors go to <paramref name="errors"/>, one a line, naming file, line, document and field.</summary>
+    /// <returns>The exit status: 0 valid, 1 not.</returns>
+    public static int Run(IReadOnlyList<string> paths, TextWriter output, TextWriter errors)
+    {
+        ConfigFiles files;
+        try
+        {
+            files = ConfigFiles.Read(paths);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            errors.WriteLine(exception.Message);
+            return 1;
+        }
+
+        var (config, problems) = FileConfiguration.Compile(files.Sources, files.Revision);
+        foreach (var problem in problems)
+        {
+            errors.WriteLine(problem);
+        }
+
+        if (config is null || problems.Length > 0)
+        {
+            return 1;
+        }
+
+        output.WriteLine($"{files.Sources.Count} files are valid: {config.Listeners.Length} listeners, {config.Destinations.Count} services.");
+        return 0;
+    }
+}
