@@ -7,7 +7,8 @@ using Microsoft.Extensions.Options;
 
 namespace MeshProxy.DataPlane.Transport;
 
-/// <summary>The class library's transport behind the same two interfaces: for systems other than Linux, and to measure ours against.</summary>
+/// <summary>The class library's transport behind the same two interfaces: for systems other than Linux, and to measure ours against. It can not close one
+/// direction: completing its output ends reading too, so half-closed TCP and mesh connections are cut there.</summary>
 public sealed class KestrelTransport : IConnectionListenerFactory, IConnectionFactory, IDisposable
 {
     private readonly SocketTransportFactory _listeners;
@@ -43,7 +44,9 @@ public sealed class KestrelTransport : IConnectionListenerFactory, IConnectionFa
     {
         var socket = endpoint is UnixDomainSocketEndPoint
             ? new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified)
-            : new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+            : endpoint is IPEndPoint
+                ? new Socket(endpoint.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true }
+                : new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         try
         {
             await socket.ConnectAsync(endpoint, cancellationToken);

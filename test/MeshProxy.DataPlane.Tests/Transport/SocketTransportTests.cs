@@ -1,0 +1,244 @@
+using System.Buffers;
+using System.Net;
+using System.Net.Sockets;
+using MeshProxy.DataPlane.Transport;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Connections.Features;
+
+namespace MeshProxy.DataPlane.Tests.Transport;
+
+/// <summary>What only our transport promises.</summary>
+internal sealed class SocketTransportTests
+{
+    private readonly BlockPool _pool = new();
+
+    private SocketTransport Transport => new(new SocketTransportOptions { Pool = _pool });
+
+    [Test]
+    public async Task More_can_be_appended_while_a_flush_waits()
+    {
+        await using var pair = await ConnectedPair.OpenAsync(Transport, receiveBuffer: 4096);
+        var data = Pipes.Pattern(24 * 1024 * 1024);
+        var first = pair.Output.WriteAsync(data.AsMemory(0, 16 * 1024 * 1024)).AsTask();
+        Assert.That(first.IsCompleted, Is.False, "the flush must be waiting for this test to mean anything");
+        for (var at = 16 * 1024 * 1024; at < data.Length; at += 1000)
+        {
+            pair.Output.Write(data.AsSpan(at, Math.Min(1000, data.Length - at)));
+        }
+
+        var receiving = pair.Peer.ReceiveExactlyAsync(data.Length);
+        await first.WaitAsync(Pipes.Patience);
+        await pair.Output.FlushAsync().AsTask().WaitAsync(Pipes.Patience);
+        Assert.That((await receiving).AsSpan().SequenceEqual(data), Is.True);
+    }
+
+    [Test]
+    public async Task What_is_not_flushed_is_not_sent()
+    {
+        await using var pair = await ConnectedPair.OpenAsync(Transport);
+        pair.Output.Write("one"u8);
+        await pair.Output.FlushAsync();
+        pair.Output.Write("two"u8);
+        Assert.That(await pair.Peer.ReceiveExactlyAsync(3), Is.EqualTo("one"u8.ToArray()));
+        Assert.That(pair.Peer.Available, Is.Zero);
+        await pair.Output.FlushAsync();
+        Assert.That(await pair.Peer.ReceiveExactlyAsync(3), Is.EqualTo("two"u8.ToArray()));
+    }
+
+    [Test]
+    public async Task Completing_the_output_sends_the_rest_and_a_FIN_and_reading_goes_on()
+    {
+        await using var pair = await ConnectedPair.OpenAsync(Transport);
+        pair.Output.Write("bye"u8);
+        await pair.Output.CompleteAsync();
+        Assert.That(await pair.Peer.ReceiveExactlyAsync(3), Is.EqualTo("bye"u8.ToArray()));
+        Assert.That(await pair.Peer.ReceiveAsync(new byte[1]), Is.Zero);
+        await pair.Peer.SendAsync("still here"u8.ToArray());
+        Assert.That(await pair.Input.ReadExactlyAsync(10), Is.EqualTo("still here"u8.ToArray()));
+    }
+
+    [Test]
+    public async Task A_FIN_that_came_together_with_the_last_bytes_is_seen()
+    {
+        for (var i = 0; i < 200; i++)
+        {
+            await using var pair = await ConnectedPair.OpenAsync(Transport);
+            await pair.Peer.SendAsync("x"u8.ToArray());
+            pair.Peer.Shutdown(SocketShutdown.Send);
+            Assert.That(await pair.Input.ReadToEndAsync(), Is.EqualTo("x"u8.ToArray()));
+        }
+    }
+
+    [Test]
+    public async Task Flushing_to_a_peer_that_is_gone_is_answered_not_thrown()
+    {
+        await using var pair = await ConnectedPair.OpenAsync(Transport);
+        pair.Peer.LingerState = new LingerOption(true, 0);
+        pair.Peer.Dispose();
+        await Assert.CatchAsync<ConnectionResetException>(async () => await pair.Input.ReadAsync());
+        var flushed = await pair.Output.WriteAsync(new byte[100_000]);
+        Assert.That(flushed.IsCompleted, Is.True);
+    }
+
+    [Test]
+    public async Task Disposing_with_unread_bytes_still_delivers_what_was_written()
+    {
+        await using var pair = await ConnectedPair.OpenAsync(Transport);
+        await pair.Peer.SendAsync(new byte[100_000]);
+        await pair.Input.ReadExactlyAsync(1);
+        pair.Output.Write("answer"u8);
+        await pair.Connection.DisposeAsync();
+        Assert.That(await pair.Peer.ReceiveExactlyAsync(6), Is.EqualTo("answer"u8.ToArray()));
+        Assert.That(await pair.Peer.ReceiveAsync(new byte[1]), Is.Zero);
+    }
+
+    [Test]
+    public async Task Aborting_wakes_a_flush_that_waits()
+    {
+        await using var pair = await ConnectedPair.OpenAsync(Transport, receiveBuffer: 4096);
+        var flushing = pair.Output.WriteAsync(new byte[16 * 1024 * 1024]).AsTask();
+        Assert.That(flushing.IsCompleted, Is.False);
+        pair.Connection.Abort();
+        Assert.That((await flushing.WaitAsync(Pipes.Patience)).IsCompleted, Is.True);
+    }
+
+    [Test]
+    public async Task Disposing_does_not_wait_for_ever_for_a_peer_that_does_not_read()
+    {
+        var transport = new SocketTransport(new SocketTransportOptions { Pool = _pool, CloseTimeout = TimeSpan.FromMilliseconds(50) });
+        await using var pair = await ConnectedPair.OpenAsync(transport, receiveBuffer: 4096);
+        pair.Output.Write(new byte[16 * 1024 * 1024]);
+        await pair.Connection.DisposeAsync().AsTask().WaitAsync(Pipes.Patience);
+        await Assert.CatchAsync<SocketException>(
+            async () =>
+            {
+                while (await pair.Peer.ReceiveAsync(new byte[1024 * 1024]) > 0)
+                {
+                }
+            },
+            "the peer must not take the cut message for a whole one");
+    }
+
+    [Test]
+    public async Task The_end_of_a_connection_is_told()
+    {
+        await using var pair = await ConnectedPair.OpenAsync(Transport);
+        var told = new TaskCompletionSource();
+        pair.Connection.ConnectionClosed.Register(told.SetResult);
+        pair.Peer.LingerState = new LingerOption(true, 0);
+        pair.Peer.Dispose();
+        await told.Task.WaitAsync(Pipes.Patience);
+    }
+
+    [Test]
+    public async Task Options_can_be_asked_of_the_socket()
+    {
+        await using var pair = await ConnectedPair.OpenAsync(Transport);
+        var socket = pair.Connection.Features.Get<IConnectionSocketFeature>()!.Socket;
+        Assert.That(socket.NoDelay, Is.True, "accepted sockets inherit it");
+        Assert.That(((IPEndPoint)socket.RemoteEndPoint!).Port, Is.EqualTo(((IPEndPoint)pair.Peer.LocalEndPoint!).Port));
+    }
+
+    [Test]
+    public async Task A_round_trip_allocates_nothing()
+    {
+        await using var listener = await Transport.BindAsync(new IPEndPoint(IPAddress.Loopback, 0));
+        var accepting = listener.AcceptAsync();
+        await using var dialed = await Transport.ConnectAsync(listener.EndPoint);
+        await using var accepted = (await accepting)!;
+        var echo = EchoAsync(accepted);
+        var message = Pipes.Pattern(200);
+        await RoundTripsAsync(dialed, message, 2000);
+        var before = GC.GetTotalAllocatedBytes(precise: true);
+        await RoundTripsAsync(dialed, message, 5000);
+        var after = GC.GetTotalAllocatedBytes(precise: true);
+        Assert.That((after - before) / 5000.0, Is.LessThan(4), "bytes for each round trip, the whole process counted");
+        await dialed.Transport.Output.CompleteAsync();
+        await echo.WaitAsync(Pipes.Patience);
+    }
+
+    [Test]
+    public async Task Every_block_comes_back_and_idle_connections_hold_none()
+    {
+        var pool = new BlockPool();
+        var transport = new SocketTransport(new SocketTransportOptions { Pool = pool });
+        await using (var listener = await transport.BindAsync(new IPEndPoint(IPAddress.Loopback, 0)))
+        {
+            var connections = new List<ConnectionContext>();
+            var echoes = new List<Task>();
+            for (var i = 0; i < 40; i++)
+            {
+                var accepting = listener.AcceptAsync();
+                var dialed = await transport.ConnectAsync(listener.EndPoint);
+                var accepted = (await accepting)!;
+                connections.Add(dialed);
+                connections.Add(accepted);
+                echoes.Add(EchoAsync(accepted));
+                await RoundTripsAsync(dialed, Pipes.Pattern(20_000, i), 5);
+            }
+
+            // An echo returns its last block after the answer is out: it is back once its next read waits.
+            await Eventually(() => pool.RentedBlocks == 0);
+            Assert.That(pool.RentedBlocks, Is.Zero, "while idle");
+            foreach (var connection in connections)
+            {
+                connection.Transport.Output.Write(new byte[5000]);
+                await connection.DisposeAsync();
+            }
+
+            await Task.WhenAll(echoes).WaitAsync(Pipes.Patience);
+        }
+
+        Assert.That(pool.RentedBlocks, Is.Zero, "after the close");
+    }
+
+    private static async Task Eventually(Func<bool> condition)
+    {
+        for (var i = 0; i < 400 && !condition(); i++)
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System);
+        }
+    }
+
+    private static async Task RoundTripsAsync(ConnectionContext connection, byte[] message, int count)
+    {
+        for (var i = 0; i < count; i++)
+        {
+            connection.Transport.Output.Write(message);
+            await connection.Transport.Output.FlushAsync();
+            long got = 0;
+            while (got < message.Length)
+            {
+                var read = await connection.Transport.Input.ReadAsync();
+                got += read.Buffer.Length;
+                connection.Transport.Input.AdvanceTo(read.Buffer.End);
+            }
+        }
+    }
+
+    private static async Task EchoAsync(ConnectionContext connection)
+    {
+        try
+        {
+            while (true)
+            {
+                var read = await connection.Transport.Input.ReadAsync();
+                foreach (var piece in read.Buffer)
+                {
+                    connection.Transport.Output.Write(piece.Span);
+                }
+
+                connection.Transport.Input.AdvanceTo(read.Buffer.End);
+                await connection.Transport.Output.FlushAsync();
+                if (read.IsCompleted)
+                {
+                    return;
+                }
+            }
+        }
+        catch (Exception gone) when (gone is IOException or OperationCanceledException or InvalidOperationException)
+        {
+            // The test closed it.
+        }
+    }
+}
