@@ -135,6 +135,7 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
 
             if (_sent == _flushTarget)
             {
+                ReleaseSentUnderGate();
                 return default;
             }
 
@@ -257,15 +258,18 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
         }
     }
 
-    /// <summary>For channels that take one piece of memory at a time; otherwise as <see cref="Gather"/>.</summary>
-    internal bool TryPeek(out ReadOnlyMemory<byte> piece, out bool endNow, out bool wake)
+    /// <summary>For channels that take one piece of memory at a time: what is to be sent now. False: nothing; close the direction when
+    /// <paramref name="endNow"/>, else <see cref="FinishSend"/>.</summary>
+    internal bool TryPeek(out ReadOnlyMemory<byte> piece, out bool endNow)
     {
         lock (_gate)
         {
-            wake = false;
             piece = default;
-            if (BeginEndUnderGate(out endNow, ref wake))
+            endNow = false;
+            if (_sent >= _flushTarget)
             {
+                endNow = _endWanted && !_endTaken;
+                _endTaken |= endNow;
                 return false;
             }
 
@@ -282,6 +286,26 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
                 piece = piece[..(int)left];
             }
 
+            return true;
+        }
+    }
+
+    /// <summary>Ends a send of such a channel. From here on another may begin, so the channel must be done with it.</summary>
+    /// <returns>False when more is to be sent: begin again.</returns>
+    internal bool FinishSend(out bool wake)
+    {
+        lock (_gate)
+        {
+            wake = false;
+            if (_sent < _flushTarget || (_endWanted && !_endTaken))
+            {
+                return false;
+            }
+
+            _sending = false;
+            ReleaseSentUnderGate();
+            wake = _waiting;
+            _waiting = false;
             return true;
         }
     }
@@ -359,6 +383,7 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
         }
 
         _sending = false;
+        ReleaseSentUnderGate();
         wake = _waiting;
         _waiting = false;
         return true;
@@ -369,6 +394,15 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
         _waiting = true;
         _flush.Reset();
         return new ValueTask<FlushResult>(this, _flush.Version);
+    }
+
+    // A block from which nothing is left to send stays when memory of it was given out, or nothing was ever written to it.
+    private void ReleaseSentUnderGate()
+    {
+        if (_sent == _written)
+        {
+            DiscardUnderGate();
+        }
     }
 
     // Only when no send is under way: the channel reads from these blocks.

@@ -71,9 +71,21 @@ internal sealed class TlsChannel : ByteChannel
         Reader.OnReceived(count, count == Failed ? Failure : null);
     }
 
+    // The awaiter's field belongs to this send until FinishSend: only then may the next one begin.
     private void OnSent()
     {
-        if (_sending.GetResult())
+        if (!_sending.GetResult())
+        {
+            if (Writer.OnBroken())
+            {
+                Writer.Wake();
+            }
+        }
+        else if (!Writer.FinishSend(out var wake))
+        {
+            Send(Writer);
+        }
+        else if (wake)
         {
             Writer.Wake();
         }
@@ -108,7 +120,7 @@ internal sealed class TlsChannel : ByteChannel
         }
     }
 
-    // True: wake the writer.
+    // False: the connection is broken.
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     private async ValueTask<bool> SendAsync()
     {
@@ -116,7 +128,7 @@ internal sealed class TlsChannel : ByteChannel
         {
             while (true)
             {
-                if (Writer.TryPeek(out var piece, out var endNow, out var wake))
+                if (Writer.TryPeek(out var piece, out var endNow))
                 {
                     await _stream.WriteAsync(piece);
                     if (Writer.OnSent(piece.Length))
@@ -132,14 +144,14 @@ internal sealed class TlsChannel : ByteChannel
                 }
                 else
                 {
-                    return wake;
+                    return true;
                 }
             }
         }
         catch (Exception)
         {
             // The reader finds out by itself, after what it can still read.
-            return Writer.OnBroken();
+            return false;
         }
     }
 

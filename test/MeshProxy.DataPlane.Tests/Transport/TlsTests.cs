@@ -244,6 +244,22 @@ internal sealed class TlsTests<TTransport>
     }
 
     [Test]
+    public async Task Two_threads_may_flush_one_after_the_other_and_nothing_is_lost()
+    {
+        var (server, client) = await HandshakeAsync(Store(_ca, "payments"), Store(_ca, "checkout"), "h2", ["payments"]);
+        var data = Pipes.Pattern(4 * 1024 * 1024);
+        var reading = server.Connection.Transport.Input.ReadExactlyAsync(data.Length);
+        for (var at = 0; at < data.Length; at += 16 * 1024)
+        {
+            var piece = data.AsMemory(at, 16 * 1024);
+            await Task.Run(async () => await client.Connection.Transport.Output.WriteAsync(piece));
+        }
+
+        Assert.That((await reading.WaitAsync(Pipes.Patience)).AsSpan().SequenceEqual(data), Is.True);
+        await CloseAsync(server, client);
+    }
+
+    [Test]
     public async Task The_edge_chooses_its_certificate_by_server_name()
     {
         using var shop = _ca.IssueServer("shop.example");
