@@ -27,6 +27,12 @@ internal sealed class DocumentTree
             yield break;
         }
 
+        if (FindDeepBracket(text) is { } deep)
+        {
+            yield return (null, deep);
+            yield break;
+        }
+
         var tree = new DocumentTree(text);
         for (var count = 0; ; count++)
         {
@@ -52,6 +58,30 @@ internal sealed class DocumentTree
                 yield break;
             }
         }
+    }
+
+    /// <summary>Cheap, before the scanner sees it: brackets in quotes count too, which no honest document notices.</summary>
+    private static TreeError? FindDeepBracket(string text)
+    {
+        var open = 0;
+        for (var i = 0; i < text.Length; i++)
+        {
+            switch (text[i])
+            {
+                case '[' or '{' when ++open > DocumentLimits.MaxOpenBrackets:
+                    var before = text.AsSpan(0, i);
+                    return new TreeError(
+                        before.Count('\n') + 1, i - before.LastIndexOf('\n'), "", $"More than {DocumentLimits.MaxOpenBrackets} brackets are open here, one within the other: close them.");
+                case ']' or '}' when open > 0:
+                    open--;
+                    break;
+                case '-' when i > 0 && text[i - 1] == '\n' && text.AsSpan(i).StartsWith("---"):
+                    open = 0;
+                    break;
+            }
+        }
+
+        return null;
     }
 
     private (bool IsEnd, DocumentNode? Root, TreeError? Error, bool IsFatal) Next()
