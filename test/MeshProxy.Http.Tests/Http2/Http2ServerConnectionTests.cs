@@ -339,9 +339,11 @@ public sealed class Http2ServerConnectionTests
     [Test]
     public void Drain_goes_away_in_two_steps()
     {
-        var gate = new TaskCompletionSource();
+        var gates = new List<TaskCompletionSource>();
         var server = new ServerUnderTest(async exchange =>
         {
+            var gate = new TaskCompletionSource();
+            gates.Add(gate);
             await gate.Task;
             await ServerUnderTest.Answer(exchange);
         });
@@ -357,7 +359,7 @@ public sealed class Http2ServerConnectionTests
         server.Request(5);
         Assert.That(server.Peer.Receive().Single().Code, Is.EqualTo((uint)Http2ErrorCode.RefusedStream));
         Assert.That(server.Run.IsCompleted, Is.False);
-        gate.SetResult();
+        gates.ForEach(gate => gate.SetResult());
         var rest = server.Peer.Receive();
         Assert.That(rest.Select(frame => frame.StreamId), Is.EquivalentTo(new[] { 1, 3 }), string.Join("; ", rest));
         Assert.That(server.Run.IsCompletedSuccessfully, Is.True);
