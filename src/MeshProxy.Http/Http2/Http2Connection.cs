@@ -706,14 +706,14 @@ internal sealed class Http2Connection
                 return Fail(Http2ErrorCode.ProtocolError, "rst_stream_on_idle_stream");
             }
 
+            if (!_streams.TryGetValue(header.StreamId, out var stream))
+            {
+                return Guard.Charge(AbuseKind.IgnoredFrame) || Abuse(AbuseKind.IgnoredFrame);
+            }
+
             if (_role.IsServer && !Guard.Charge(AbuseKind.PeerReset))
             {
                 return Abuse(AbuseKind.PeerReset);
-            }
-
-            if (!_streams.TryGetValue(header.StreamId, out var stream))
-            {
-                return true;
             }
 
             if (stream.State.OnResetReceived() == StreamVerdict.Ok)
@@ -1082,6 +1082,7 @@ internal sealed class Http2Connection
         stream.State.OnDataSent(endStream: true);
         if (stream.State.IsClosed)
         {
+            Guard.OnStreamCompleted();
             CloseStream(stream);
         }
     }

@@ -10,7 +10,7 @@ public sealed class AbuseTests
     {
         (string Detail, int Count, Func<int, byte[]> Frames)[] rows =
         [
-            ("rapid_reset", 1001, i => [.. Frame(Headers, 5, (2 * i) + 1, Get), .. Frame(Reset, 0, (2 * i) + 1, UInt32(8))]),
+            ("rapid_reset", 1001, i => [.. Frame(Headers, 4, (2 * i) + 1, Post), .. Frame(Reset, 0, (2 * i) + 1, UInt32(8))]),
             ("provoked_resets", 301, i => [.. Frame(Headers, 4, (2 * i) + 1, Post), .. Frame(WindowUpdate, 0, (2 * i) + 1, UInt32(0))]),
             ("provoked_resets", 301, i => Frame(Headers, 5, (2 * i) + 1, [.. Get, .. Line("X", "1")])),
             ("ping_flood", 1001, _ => Frame(Ping, 0, 0, new byte[8])),
@@ -84,6 +84,23 @@ public sealed class AbuseTests
 
         Assert.That(server.Errors, Is.Empty);
         Assert.That(server.Connection.TotalExchanges, Is.EqualTo(20_000));
+    }
+
+    [Test]
+    public void Hedged_requests_are_not_abuse()
+    {
+        var server = new ServerUnderTest(exchange => exchange.Request.EndsStream ? ServerUnderTest.Answer(exchange) : ServerUnderTest.Count(exchange));
+        for (var i = 0; i < 10_000; i += 2)
+        {
+            server.Peer.Send(
+            [
+                .. Frame(Headers, 5, (2 * i) + 1, Get), .. Frame(Headers, 4, (2 * i) + 3, Post),
+                .. Frame(Reset, 0, (2 * i) + 3, UInt32(8)),
+            ]);
+            server.Peer.Receive();
+        }
+
+        Assert.That(server.Errors, Is.Empty);
     }
 
     [Test]
