@@ -273,6 +273,7 @@ internal sealed class Http2Connection
             }
 
             _streams.Clear();
+            Writer.GiveUpFlushing();
             deferred = Writer.TakeDeferred();
         }
 
@@ -1108,10 +1109,12 @@ internal sealed class Http2Connection
     /// <summary>Marks a stream as ended; its waiters and its owner are told outside the lock.</summary>
     public void EndStream(Http2Stream stream, StreamEnd end)
     {
-        if (stream.HasEnded)
+        if (stream.IsEndNoted)
         {
             return;
         }
+
+        stream.IsEndNoted = true;
 
         // A response that is whole stays whole, whatever happens to the rest of its request.
         if (_role.IsServer || !stream.HasReceivedEnd)
@@ -1210,16 +1213,16 @@ internal sealed class Http2Connection
         for (var stream = deferred.Written; stream is not null;)
         {
             // Completing hands the object back to its user, who may enlist it again.
-            var next = stream.NextDeferred;
-            stream.NextDeferred = null;
+            var next = stream.NextWritten;
+            stream.NextWritten = null;
             stream.WriteSignal.Complete(stream.WriteResult);
             stream = next;
         }
 
         for (var stream = deferred.Ended; stream is not null;)
         {
-            var next = stream.NextDeferred;
-            stream.NextDeferred = null;
+            var next = stream.NextEnded;
+            stream.NextEnded = null;
             TellEnd(stream);
             stream = next;
         }

@@ -21,7 +21,7 @@ public sealed class ConcurrencyTests
         var serving = server.RunAsync(new Echo());
         var running = client.RunAsync();
         var whole = 0;
-        await Task.WhenAll(Enumerable.Range(0, 16).Select(worker => Task.Run(() => Work(new Random((seed * 1000) + worker)))));
+        await Task.WhenAll(Enumerable.Range(0, 16).Select(worker => Task.Run(() => Work(new Random((seed * 1000) + worker))))).WaitAsync(TimeSpan.FromSeconds(40));
         Assert.That(errors, Is.Empty);
         Assert.That(whole, Is.GreaterThan(500));
         Assert.That(client.ActiveExchanges, Is.Zero);

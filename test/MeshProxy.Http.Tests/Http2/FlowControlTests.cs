@@ -173,6 +173,28 @@ public sealed class FlowControlTests
     }
 
     [Test]
+    public void A_flush_that_waits_is_released_when_the_connection_dies()
+    {
+        var server = new ServerUnderTest(
+            async exchange =>
+            {
+                exchange.Response.Status = 200;
+                exchange.WriteHead(exchange.Response);
+                await exchange.WriteBodyAsync(new ReadOnlySequence<byte>(new byte[255_000]), true);
+                Assert.That(await exchange.FlushAsync(), Is.True.Or.False);
+            },
+            pause: 16 * 1024);
+        server.Peer.Send([.. Frame(Settings, 0, 0, Setting(4, 100_000_000)), .. Frame(WindowUpdate, 0, 0, UInt32(100_000_000))]);
+
+        // Both responses are framed whole, so their streams are closed; the second one's flush waits for room.
+        server.Request(1);
+        server.Request(3);
+        Assert.That(server.Connection.ActiveExchanges, Is.Positive);
+        server.Connection.Abort(ConnectionCloseReason.Revoked);
+        Assert.That((server.Connection.ActiveExchanges, server.Run.IsCompletedSuccessfully), Is.EqualTo((0, true)));
+    }
+
+    [Test]
     public async Task Large_bodies_both_ways()
     {
         SynchronizationContext.SetSynchronizationContext(null);
