@@ -45,6 +45,9 @@ internal sealed class AbuseGuard(Http2Limits limits)
         Pay(AbuseKind.IgnoredFrame, 1);
     }
 
+    /// <summary>A response went out whole: pays for one that the peer gives up (hedged requests are given up all the time).</summary>
+    public void OnStreamCompleted() => Pay(AbuseKind.PeerReset, 1);
+
     /// <summary>We sent DATA: the peer may answer with window updates, and measure with PING.</summary>
     public void OnDataSent()
     {

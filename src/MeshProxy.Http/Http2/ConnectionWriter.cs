@@ -237,6 +237,10 @@ internal sealed class ConnectionWriter : IFlushTarget
                 ReleaseFlushing();
                 _isFlushWanted |= _appended != before;
             }
+            else
+            {
+                GiveUpFlushing();
+            }
 
             again = !_isBroken && _isFlushWanted && _appended != _flushStarted;
             _isFlushWanted = false;
@@ -269,10 +273,20 @@ internal sealed class ConnectionWriter : IFlushTarget
         }
     }
 
+    /// <summary>Nothing will be sent any more: whoever waits for room, also with a stream that is closed already, goes on. Under the lock.</summary>
+    public void GiveUpFlushing()
+    {
+        while (_flushingHead is { } stream)
+        {
+            Leave(stream);
+            CompleteWrite(stream, false);
+        }
+    }
+
     /// <summary>Waits while more is buffered than the limit. Called under the lock.</summary>
     public ValueTask<bool> WaitForRoom(Http2Stream stream)
     {
-        if (HasRoom || _isBroken)
+        if (HasRoom || _isBroken || _connection.IsClosed)
         {
             return new ValueTask<bool>(true);
         }
@@ -295,7 +309,7 @@ internal sealed class ConnectionWriter : IFlushTarget
     public void NoteEnded(Http2Stream stream)
     {
         stream.Holds++;
-        stream.NextDeferred = _deferred.Ended;
+        stream.NextEnded = _deferred.Ended;
         _deferred.Ended = stream;
     }
 
@@ -593,7 +607,7 @@ internal sealed class ConnectionWriter : IFlushTarget
         if (stream.WriteSignal.TryTake())
         {
             stream.WriteResult = result;
-            stream.NextDeferred = _deferred.Written;
+            stream.NextWritten = _deferred.Written;
             _deferred.Written = stream;
         }
     }

@@ -37,6 +37,11 @@ internal sealed class Http2Connection
     private bool _blockEndsStream;
     private int _blockFrames;
 
+    // Which frame the loop is at, and whether it waits for the rest of one that is not DATA: what the head timeout is about.
+    private long _framesSeen;
+    private long _blockBeganAt;
+    private bool _isFramePartial;
+
     private bool _prefaceSeen;
     private bool _settingsSeen;
     private int _settingsUnacknowledged;
@@ -61,7 +66,7 @@ internal sealed class Http2Connection
     private long _lastBusy;
     private long _pingSentAt = -1;
     private long _waitingSince = -1;
-    private int _waitingFor;
+    private long _waitingFor;
     private long _closedAt = -1;
     private long _drainPingAt = -1;
     private bool _drainPingOutstanding;
@@ -268,6 +273,7 @@ internal sealed class Http2Connection
             }
 
             _streams.Clear();
+            Writer.GiveUpFlushing();
             deferred = Writer.TakeDeferred();
         }
 
@@ -314,6 +320,7 @@ internal sealed class Http2Connection
             }
         }
 
+        var isPartial = false;
         while (!_stopRequested && FrameHeader.TryRead(in buffer, out var header))
         {
             if (header.Length > Limits.MaxFrameBytes)
@@ -335,6 +342,8 @@ internal sealed class Http2Connection
             }
             else if (buffer.Length < size)
             {
+                // DATA may come as slowly as the stream's own timeouts allow.
+                isPartial = header.Type != FrameType.Data;
                 break;
             }
             else if (header.Type == FrameType.Data && _settingsSeen && _blockStreamId == 0)
@@ -357,10 +366,12 @@ internal sealed class Http2Connection
                 TellUntold();
             }
 
+            _framesSeen++;
             buffer = buffer.Slice(size);
             consumed = buffer.Start;
         }
 
+        _isFramePartial = isPartial || buffer.Length is > 0 and < FrameHeader.Size;
         if (_tinyDataFlood)
         {
             return Abuse(AbuseKind.TinyData);
@@ -578,6 +589,7 @@ internal sealed class Http2Connection
             return _role.OnFieldBlock(header.StreamId, endStream, payload);
         }
 
+        _blockBeganAt = _framesSeen;
         _blockStreamId = header.StreamId;
         _blockEndsStream = endStream;
         _blockFrames = 0;
@@ -695,14 +707,14 @@ internal sealed class Http2Connection
                 return Fail(Http2ErrorCode.ProtocolError, "rst_stream_on_idle_stream");
             }
 
+            if (!_streams.TryGetValue(header.StreamId, out var stream))
+            {
+                return Guard.Charge(AbuseKind.IgnoredFrame) || Abuse(AbuseKind.IgnoredFrame);
+            }
+
             if (_role.IsServer && !Guard.Charge(AbuseKind.PeerReset))
             {
                 return Abuse(AbuseKind.PeerReset);
-            }
-
-            if (!_streams.TryGetValue(header.StreamId, out var stream))
-            {
-                return true;
             }
 
             if (stream.State.OnResetReceived() == StreamVerdict.Ok)
@@ -1071,6 +1083,7 @@ internal sealed class Http2Connection
         stream.State.OnDataSent(endStream: true);
         if (stream.State.IsClosed)
         {
+            Guard.OnStreamCompleted();
             CloseStream(stream);
         }
     }
@@ -1096,10 +1109,12 @@ internal sealed class Http2Connection
     /// <summary>Marks a stream as ended; its waiters and its owner are told outside the lock.</summary>
     public void EndStream(Http2Stream stream, StreamEnd end)
     {
-        if (stream.HasEnded)
+        if (stream.IsEndNoted)
         {
             return;
         }
+
+        stream.IsEndNoted = true;
 
         // A response that is whole stays whole, whatever happens to the rest of its request.
         if (_role.IsServer || !stream.HasReceivedEnd)
@@ -1198,16 +1213,16 @@ internal sealed class Http2Connection
         for (var stream = deferred.Written; stream is not null;)
         {
             // Completing hands the object back to its user, who may enlist it again.
-            var next = stream.NextDeferred;
-            stream.NextDeferred = null;
+            var next = stream.NextWritten;
+            stream.NextWritten = null;
             stream.WriteSignal.Complete(stream.WriteResult);
             stream = next;
         }
 
         for (var stream = deferred.Ended; stream is not null;)
         {
-            var next = stream.NextDeferred;
-            stream.NextDeferred = null;
+            var next = stream.NextEnded;
+            stream.NextEnded = null;
             TellEnd(stream);
             stream = next;
         }
@@ -1386,7 +1401,7 @@ internal sealed class Http2Connection
 
         if (reason != ConnectionCloseReason.None)
         {
-            Stop(reason, code, detail, cancelFlush: IsClosed || reason == ConnectionCloseReason.KeepAliveTimeout);
+            Stop(reason, code, detail, cancelFlush: IsClosed || detail == "ping_timeout");
         }
         else if (drainPingLate)
         {
@@ -1417,8 +1432,12 @@ internal sealed class Http2Connection
             _lastBusy = now;
         }
 
-        // One thing at most is waited for: the preface and SETTINGS, the rest of a field block, or the acknowledgement of our SETTINGS.
-        var waitingFor = !_settingsSeen ? -1 : _blockStreamId != 0 ? _blockStreamId : _settingsUnacknowledged > 0 ? -2 : 0;
+        // One thing at most is waited for: the preface and SETTINGS, the rest of a field block or of a frame, or the acknowledgement of our SETTINGS.
+        var waitingFor = !_settingsSeen ? -1
+            : _blockStreamId != 0 ? (_blockBeganAt * 2) + 1
+            : _isFramePartial ? (_framesSeen * 2) + 2
+            : _settingsUnacknowledged > 0 ? -2
+            : 0;
         if (waitingFor != _waitingFor)
         {
             _waitingFor = waitingFor;

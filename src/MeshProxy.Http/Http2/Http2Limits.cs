@@ -49,8 +49,8 @@ public sealed record Http2Limits
     /// <summary>Informational heads of one response. Default 16. Peer: stream error ENHANCE_YOUR_CALM.</summary>
     public int MaxInformationalHeads { get; init; } = 16;
 
-    /// <summary>Streams that the peer resets: this many at once, and a thirtieth of it each second. Default 1000 (nghttp2: 1000, 33 a second;
-    /// CVE-2023-44487). Peer: GOAWAY ENHANCE_YOUR_CALM.</summary>
+    /// <summary>Streams that the peer resets beyond those that complete: this many at once, and a thirtieth of it each second. Default 1000 (nghttp2: 1000,
+    /// 33 a second; CVE-2023-44487). Peer: GOAWAY ENHANCE_YOUR_CALM.</summary>
     public int MaxPeerResets { get; init; } = 1000;
 
     /// <summary>Streams that the peer makes us reset: this many at once, and a thirtieth of it each second. Default 300 (CVE-2025-8671).

@@ -63,7 +63,10 @@ internal sealed class Http2Stream
     public WriteQueueKind Queue;
     public Http2Stream? QueuePrevious;
     public Http2Stream? QueueNext;
-    public Http2Stream? NextDeferred;
+
+    // Two links: a stream can end while the completion of its last write is still on its way.
+    public Http2Stream? NextWritten;
+    public Http2Stream? NextEnded;
 
     /// <summary>Waits for window or buffer space: one writer at a time, so one signal for body writes and flushes.</summary>
     public Signal<bool> WriteSignal { get; } = new();
@@ -98,6 +101,9 @@ internal sealed class Http2Stream
 
     public bool IsRecycleWanted { get; set; }
 
+    /// <summary>Its end is told, or about to be.</summary>
+    public bool IsEndNoted { get; set; }
+
     /// <summary>Forgets the exchange, for the next one. Under the lock.</summary>
     public void Renew()
     {
@@ -115,6 +121,7 @@ internal sealed class Http2Stream
         ExpectedLength = -1;
         ReceivedLength = 0;
         IsRecycleWanted = false;
+        IsEndNoted = false;
         Body.Renew();
     }
 }

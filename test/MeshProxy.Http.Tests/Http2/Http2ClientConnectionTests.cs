@@ -1,0 +1,282 @@
+using System.Buffers;
+using MeshProxy.Http.Http2;
+using static MeshProxy.Http.Tests.Http2.RawPeer;
+
+namespace MeshProxy.Http.Tests.Http2;
+
+/// <summary>The client side, driven by bytes.</summary>
+public sealed class Http2ClientConnectionTests
+{
+    private static readonly byte[] s_ok = [0x88];
+
+    [Test]
+    public void Ready_with_the_first_settings()
+    {
+        var client = new ClientUnderTest(greet: false);
+        var ready = client.Connection.WaitReadyAsync().AsTask();
+        Assert.That(client.Peer.Receive()[0].Type, Is.EqualTo(Settings));
+        Assert.That(ready.IsCompleted, Is.False);
+        client.Peer.Send(Settings, 0, 0);
+        Assert.That(ready.Result, Is.True);
+    }
+
+    [Test]
+    public void Not_ready_when_the_peer_closes_first()
+    {
+        var client = new ClientUnderTest(greet: false);
+        client.Peer.Finish();
+        Assert.That(client.Connection.WaitReadyAsync().AsTask().Result, Is.False);
+        Assert.That((client.Retired, client.Closed), Is.EqualTo((1, (ConnectionCloseReason?)ConnectionCloseReason.PeerClosed)));
+        Assert.That(client.Connection.TryOpenExchange(), Is.Null);
+    }
+
+    [Test]
+    public void Informational_heads_head_body_trailers()
+    {
+        var client = new ClientUnderTest();
+        var exchange = client.Open();
+        Assert.That(exchange.IsSent, Is.True);
+        var head = exchange.ReadHeadAsync().AsTask();
+
+        // All in one read: the second informational head must not overwrite the first one.
+        client.Peer.Send(
+        [
+            .. Frame(Headers, 4, 1, Line(":status", "103")), .. Frame(Headers, 4, 1, Line(":status", "102")), .. Frame(Headers, 4, 1, s_ok),
+            .. Frame(Data, 0, 1, 1, 2, 3), .. Frame(Headers, 5, 1, Line("t", "v")),
+        ]);
+        Assert.That((head.Result, exchange.Response.Status), Is.EqualTo((true, 103)));
+        Assert.That((exchange.ReadHeadAsync().AsTask().Result, exchange.Response.Status), Is.EqualTo((true, 102)));
+        Assert.That((exchange.ReadHeadAsync().AsTask().Result, exchange.Response.Status), Is.EqualTo((true, 200)));
+        Assert.That(exchange.ResponseBody.TryRead(out var chunk), Is.True);
+        Assert.That((chunk.Data.ToArray(), chunk.IsEnd), Is.EqualTo((new byte[] { 1, 2, 3 }, true)));
+        Assert.That(exchange.ResponseBody.Trailers.Count, Is.EqualTo(1));
+        Assert.That(exchange.End.Reason, Is.EqualTo(StreamResetReason.None));
+        exchange.ResponseBody.Advance(3);
+        exchange.Complete();
+        Assert.That(client.Capacity, Is.EqualTo(1));
+        Assert.That(client.Peer.Receive().Any(frame => frame.Type == Reset), Is.False);
+    }
+
+    [Test]
+    public void Stream_limit_of_the_peer()
+    {
+        var client = new ClientUnderTest(null, true, Setting(3, 1));
+        var first = client.Open();
+        Assert.That(client.Connection.TryOpenExchange(), Is.Null);
+        Assert.That((client.Connection.ActiveExchanges, client.Connection.MaxConcurrentExchanges), Is.EqualTo((1, 1)));
+        client.Peer.Send(Headers, 5, 1, s_ok);
+        Assert.That(client.Capacity, Is.EqualTo(1));
+        var second = client.Connection.TryOpenExchange();
+        Assert.That(second, Is.Not.Null, "a stream ends on the wire, not when its reader is done");
+        Assert.That(second!.IsSent, Is.False);
+        second.Complete();
+        first.Complete();
+        client.Peer.Send(Settings, 0, 0, Setting(3, 5));
+        Assert.That(client.Capacity, Is.EqualTo(3));
+    }
+
+    [Test]
+    public void Goaway_ends_what_lies_beyond_and_retires()
+    {
+        var client = new ClientUnderTest();
+        var processed = client.Open();
+        var unprocessed = client.Open();
+        var unsent = client.Connection.TryOpenExchange()!;
+        var head = unprocessed.ReadHeadAsync().AsTask();
+        client.Peer.Send(GoAway, 0, 0, [.. UInt32(1), .. UInt32(0)]);
+        Assert.That(head.Result, Is.False);
+        Assert.That((unprocessed.End.Reason, unprocessed.End.IsProvablyUnprocessed), Is.EqualTo((StreamResetReason.PeerGoAway, true)));
+        Assert.That(unsent.WriteHead(new RequestHead()), Is.False);
+        Assert.That((unsent.IsSent, unsent.End.IsProvablyUnprocessed), Is.EqualTo((false, true)));
+        Assert.That(client.Retired, Is.EqualTo(1));
+        Assert.That(client.Connection.TryOpenExchange(), Is.Null);
+        unprocessed.Complete();
+        unsent.Complete();
+        Assert.That(client.Closed, Is.Null);
+
+        // The one within is still served; then the connection closes by itself.
+        client.Peer.Send(Headers, 5, 1, s_ok);
+        Assert.That(processed.ReadHeadAsync().AsTask().Result, Is.True);
+        Assert.That(client.Closed, Is.EqualTo(ConnectionCloseReason.PeerClosed));
+        processed.Complete();
+    }
+
+    [Test]
+    public void Goaway_in_two_steps_lets_streams_finish()
+    {
+        var client = new ClientUnderTest();
+        var exchange = client.Open();
+        client.Peer.Send(GoAway, 0, 0, [.. UInt32(0x7fffffff), .. UInt32(0)]);
+        Assert.That(exchange.End.Reason, Is.EqualTo(StreamResetReason.None));
+        client.Peer.Send(GoAway, 0, 0, [.. UInt32(1), .. UInt32(0)]);
+        client.Peer.Send(Headers, 5, 1, s_ok);
+        Assert.That(exchange.ReadHeadAsync().AsTask().Result, Is.True);
+    }
+
+    [TestCase(7u, StreamResetReason.PeerRefused)]
+    [TestCase(2u, StreamResetReason.PeerReset)]
+    public void Reset_by_the_peer(uint code, StreamResetReason reason)
+    {
+        var client = new ClientUnderTest();
+        var exchange = client.Open(endStream: false);
+        var head = exchange.ReadHeadAsync().AsTask();
+        client.Peer.Send(Reset, 0, 1, UInt32(code));
+        Assert.That(head.Result, Is.False);
+        Assert.That(exchange.End, Is.EqualTo(new StreamEnd(reason, Initiator.Peer, code)));
+        Assert.That(exchange.WriteBodyAsync(new ReadOnlySequence<byte>([1]), true).AsTask().Result, Is.False);
+        exchange.Complete();
+        Assert.That(client.Capacity, Is.EqualTo(1));
+    }
+
+    [Test]
+    public void Refused_after_a_head_is_no_proof()
+    {
+        var client = new ClientUnderTest();
+        var exchange = client.Open();
+        client.Peer.Send([.. Frame(Headers, 4, 1, s_ok), .. Frame(Reset, 0, 1, UInt32(7))]);
+        Assert.That(exchange.End.Reason, Is.EqualTo(StreamResetReason.PeerReset));
+        exchange.Complete();
+    }
+
+    [Test]
+    public void Early_response_with_no_error_stays_readable()
+    {
+        var client = new ClientUnderTest();
+        var exchange = client.Open(endStream: false, method: "POST");
+        client.Peer.Send([.. Frame(Headers, 4, 1, s_ok), .. Frame(Data, 1, 1, 9), .. Frame(Reset, 0, 1, UInt32(0))]);
+        Assert.That(exchange.WriteBodyAsync(new ReadOnlySequence<byte>([1]), false).AsTask().Result, Is.False);
+        Assert.That(exchange.ReadHeadAsync().AsTask().Result, Is.True);
+        Assert.That(exchange.ResponseBody.TryRead(out var chunk) && chunk.IsEnd && chunk.Data.Length == 1, Is.True);
+        Assert.That(exchange.End.Reason, Is.EqualTo(StreamResetReason.None));
+        exchange.Complete();
+    }
+
+    [Test]
+    public void Connection_loss_breaks_exchanges_before_it_is_told()
+    {
+        var client = new ClientUnderTest();
+        var exchange = client.Open();
+        var head = exchange.ReadHeadAsync().AsTask();
+        _ = head.ContinueWith(_ => Assert.That(client.Closed, Is.Null), TaskContinuationOptions.ExecuteSynchronously);
+        client.Peer.Finish();
+        Assert.That(head.Result, Is.False);
+        Assert.That(exchange.End.Reason, Is.EqualTo(StreamResetReason.PeerClosed));
+        Assert.That(client.Closed, Is.EqualTo(ConnectionCloseReason.PeerClosed));
+        exchange.Complete();
+    }
+
+    [Test]
+    public void Held_chunk_outlives_the_stream()
+    {
+        var client = new ClientUnderTest();
+        var exchange = client.Open();
+        client.Peer.Send([.. Frame(Headers, 4, 1, s_ok), .. Frame(Data, 0, 1, 1, 2, 3)]);
+        Assert.That(exchange.ResponseBody.TryRead(out var chunk), Is.True);
+        client.Peer.Send(Reset, 0, 1, UInt32(2));
+        var other = client.Open();
+        client.Peer.Send([.. Frame(Headers, 4, 3, s_ok), .. Frame(Data, 0, 3, 7, 7, 7)]);
+        Assert.That(chunk.Data.ToArray(), Is.EqualTo(new byte[] { 1, 2, 3 }));
+        exchange.ResponseBody.Advance(3);
+        Assert.That(exchange.ResponseBody.TryRead(out chunk) && chunk.IsBroken, Is.True);
+        exchange.Complete();
+        other.Complete();
+    }
+
+    public static IEnumerable<TestCaseData> Malformed()
+    {
+        (string Name, byte[] Bytes)[] rows =
+        [
+            ("no status", Frame(Headers, 4, 1, Line("a", "b"))),
+            ("status 101", Frame(Headers, 4, 1, Line(":status", "101"))),
+            ("status 20", Frame(Headers, 4, 1, Line(":status", "20"))),
+            ("status 2000", Frame(Headers, 4, 1, Line(":status", "2000"))),
+            (":path", Frame(Headers, 4, 1, 0x88, 0x84)),
+            ("connection field", Frame(Headers, 4, 1, [0x88, .. Line("connection", "x")])),
+            ("1xx with END_STREAM", Frame(Headers, 5, 1, Line(":status", "103"))),
+            ("DATA before the head", Frame(Data, 0, 1, 1)),
+            ("body shorter", [.. Frame(Headers, 4, 1, [0x88, .. Line("content-length", "5")]), .. Frame(Data, 1, 1, 1)]),
+            ("body missing", Frame(Headers, 5, 1, [0x88, .. Line("content-length", "5")])),
+            ("body longer", [.. Frame(Headers, 4, 1, [0x88, .. Line("content-length", "1")]), .. Frame(Data, 1, 1, 1, 2)]),
+            ("second head", [.. Frame(Headers, 4, 1, s_ok), .. Frame(Headers, 5, 1, s_ok)]),
+        ];
+        return rows.Select(row => new TestCaseData(row.Bytes).SetName($"malformed response: {row.Name}"));
+    }
+
+    [TestCaseSource(nameof(Malformed))]
+    public void Malformed_response(byte[] bytes)
+    {
+        var client = new ClientUnderTest();
+        var exchange = client.Open();
+        client.Peer.Send(bytes);
+        Assert.That(client.Peer.Receive().Last().Code, Is.EqualTo((uint)Http2ErrorCode.ProtocolError));
+        Assert.That(exchange.End.Reason, Is.EqualTo(StreamResetReason.ProtocolError));
+        Assert.That(client.Closed, Is.Null);
+        exchange.Complete();
+    }
+
+    [Test]
+    public void Head_response_may_declare_a_length()
+    {
+        var client = new ClientUnderTest();
+        var exchange = client.Open(method: "HEAD");
+        client.Peer.Send(Headers, 5, 1, [0x88, .. Line("content-length", "5")]);
+        Assert.That(exchange.ReadHeadAsync().AsTask().Result, Is.True);
+        exchange.Complete();
+    }
+
+    [TestCase(2)]
+    [TestCase(3)]
+    public void Streams_from_nowhere_end_the_connection(int id)
+    {
+        var client = new ClientUnderTest();
+        client.Open();
+        client.Peer.Send(Headers, 5, id, s_ok);
+        Assert.That(client.Closed, Is.EqualTo(ConnectionCloseReason.ProtocolError));
+    }
+
+    [Test]
+    public void Complete_of_an_open_stream_cancels_it()
+    {
+        var client = new ClientUnderTest();
+        var exchange = client.Open();
+        client.Peer.Receive();
+        exchange.Complete();
+        Assert.That(client.Peer.Receive().Single().Code, Is.EqualTo((uint)Http2ErrorCode.Cancel));
+        client.Peer.Send([.. Frame(Headers, 4, 1, s_ok), .. Frame(Data, 1, 1, 1, 2)]);
+        Assert.That((client.Closed, client.Connection.ActiveExchanges), Is.EqualTo(((ConnectionCloseReason?)null, 0)));
+    }
+
+    [Test]
+    public void Retire_waits_for_open_exchanges()
+    {
+        var client = new ClientUnderTest();
+        var exchange = client.Open();
+        client.Connection.Retire(ConnectionCloseReason.MaxAge);
+        Assert.That((client.Retired, client.Closed), Is.EqualTo((1, (ConnectionCloseReason?)null)));
+        client.Peer.Send(Headers, 5, 1, s_ok);
+        Assert.That(client.Closed, Is.EqualTo(ConnectionCloseReason.MaxAge));
+        exchange.Complete();
+    }
+
+    [Test]
+    public void Silence_is_answered_with_ping_then_death()
+    {
+        var client = new ClientUnderTest(new Http2Options { PingAfterSilence = TimeSpan.FromSeconds(1) });
+        client.Connection.OnTick(0);
+        client.Connection.OnTick(5000);
+        Assert.That(client.Peer.Receive(), Is.Empty, "no request is open");
+        var exchange = client.Open();
+        client.Peer.Receive();
+        client.Connection.OnTick(5500);
+        var ping = client.Peer.Receive().Single();
+        client.Peer.Send(Ping, 1, 0, ping.Payload);
+        client.Connection.OnTick(6000);
+        client.Connection.OnTick(7000);
+        Assert.That(client.Peer.Receive().Single().Type, Is.EqualTo(Ping));
+        client.Connection.OnTick(8900);
+        Assert.That(client.Closed, Is.Null);
+        client.Connection.OnTick(9000);
+        Assert.That(client.Closed, Is.EqualTo(ConnectionCloseReason.KeepAliveTimeout));
+        Assert.That(exchange.End.Reason, Is.EqualTo(StreamResetReason.TimedOut));
+    }
+}

@@ -1,0 +1,424 @@
+using System.Buffers;
+using System.Text;
+using MeshProxy.Http.Fields;
+using MeshProxy.Http.Http2;
+using static MeshProxy.Http.Tests.Http2.RawPeer;
+
+namespace MeshProxy.Http.Tests.Http2;
+
+/// <summary>The server side, driven by bytes.</summary>
+public sealed class Http2ServerConnectionTests
+{
+    [Test]
+    public void Answers_a_request()
+    {
+        var server = new ServerUnderTest(exchange =>
+        {
+            Assert.That(exchange.Request.Method, Is.EqualTo(RequestMethod.Get));
+            Assert.That(Encoding.ASCII.GetString(exchange.Request.Authority), Is.EqualTo("www.example.com"));
+            Assert.That(exchange.Request.EndsStream, Is.True);
+            return ServerUnderTest.Answer(exchange);
+        });
+        server.Request(1);
+        var frame = server.Peer.Receive().Single();
+        Assert.That((frame.Type, frame.Flags, frame.StreamId), Is.EqualTo((Headers, EndHeaders | EndStream, 1)));
+        Assert.That(frame.Payload, Is.EqualTo(new byte[] { 0x88 }));
+    }
+
+    [Test]
+    public void Byte_by_byte_is_the_same_as_whole()
+    {
+        byte[] script =
+        [
+            .. Preface, .. Frame(Settings, 0, 0, Setting(4, 100_000)), .. Frame(Settings, 1, 0),
+            .. Frame(Headers, EndHeaders | 8 | 0x20, 1, [3, 0, 0, 0, 0, 9, .. Post, 0, 0, 0]),
+            .. Frame(Data, 8, 1, [2, .. "hello"u8, 0, 0]), .. Frame(99, 0, 1, 1, 2, 3), .. Frame(Priority, 0, 7, 0, 0, 0, 3, 1),
+            .. Frame(Data, EndStream, 1, [.. " world"u8]),
+            .. Frame(Headers, EndStream, 3, Get[..7]), .. Frame(Continuation, 0, 3, Get[7..9]), .. Frame(Continuation, EndHeaders, 3, Get[9..]),
+            .. Frame(Ping, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8),
+        ];
+        var whole = new ServerUnderTest(ServerUnderTest.Count, greet: false);
+        whole.Peer.Send(script);
+        var expected = whole.Peer.Receive().Select(frame => frame.ToString()).ToArray();
+        Assert.That(whole.Errors, Is.Empty);
+        Assert.That(expected, Has.Some.Contain("3131"), "the length of the body, 11");
+
+        var slow = new ServerUnderTest(ServerUnderTest.Count, greet: false);
+        foreach (var b in script)
+        {
+            slow.Peer.Send(b);
+        }
+
+        Assert.That(slow.Peer.Receive().Select(frame => frame.ToString()), Is.EqualTo(expected));
+    }
+
+    [Test]
+    public void Truncated_anywhere_is_never_a_clean_request()
+    {
+        byte[] request = [.. Frame(Headers, EndHeaders, 1, [.. Post, .. Line("content-length", "5")]), .. Frame(Data, EndStream, 1, [.. "hello"u8])];
+        for (var length = 1; length < request.Length; length++)
+        {
+            var ended = false;
+            var server = new ServerUnderTest(async exchange =>
+            {
+                while (true)
+                {
+                    var chunk = await exchange.RequestBody.ReadAsync();
+                    if (chunk.IsBroken)
+                    {
+                        Assert.That(chunk.End.Reason, Is.EqualTo(StreamResetReason.PeerClosed));
+                        return;
+                    }
+
+                    ended |= chunk.IsEnd;
+                    exchange.RequestBody.Advance(chunk.Data.Length);
+                }
+            });
+            server.Peer.Send(request[..length]);
+            server.Peer.Finish();
+            Assert.That(ended, Is.False, $"cut at {length}");
+            Assert.That(server.Run.IsCompletedSuccessfully, Is.True);
+            Assert.That(server.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.PeerClosed));
+        }
+    }
+
+    public static IEnumerable<TestCaseData> ConnectionErrors()
+    {
+        (string Name, Http2ErrorCode Code, byte[] Bytes)[] rows =
+        [
+            ("DATA on stream 0", Http2ErrorCode.ProtocolError, Frame(Data, 0, 0, 1)),
+            ("DATA on an idle stream", Http2ErrorCode.ProtocolError, Frame(Data, 0, 5, 1)),
+            ("DATA all padding", Http2ErrorCode.ProtocolError, Frame(Data, 8, 1, 5, 0, 0)),
+            ("HEADERS on stream 0", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 0, Get)),
+            ("HEADERS on an even stream", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 2, Get)),
+            ("HEADERS padding too long", Http2ErrorCode.ProtocolError, Frame(Headers, 5 | 8, 1, 200, 0x82)),
+            ("HEADERS depending on itself", Http2ErrorCode.ProtocolError, Frame(Headers, 5 | 0x20, 1, [0, 0, 0, 1, 0, .. Get])),
+            ("HEADERS invalid HPACK", Http2ErrorCode.CompressionError, Frame(Headers, 5, 1, 0xff, 0xff, 0xff, 0xff, 0xff)),
+            ("HEADERS interrupted", Http2ErrorCode.ProtocolError, [.. Frame(Headers, 1, 1, Get), .. Frame(Ping, 0, 0, new byte[8])]),
+            ("HEADERS interrupted by DATA", Http2ErrorCode.ProtocolError, [.. Frame(Headers, 0, 1, Get), .. Frame(Data, 0, 1, 1)]),
+            ("CONTINUATION of another stream", Http2ErrorCode.ProtocolError, [.. Frame(Headers, 1, 1, Get), .. Frame(Continuation, 4, 3)]),
+            ("CONTINUATION alone", Http2ErrorCode.ProtocolError, Frame(Continuation, 4, 1, Get)),
+            ("HEADERS on a closed stream", Http2ErrorCode.StreamClosed, [.. Frame(Headers, 5, 1, Get), .. Frame(Headers, 5, 1, Get)]),
+            ("lower stream number", Http2ErrorCode.StreamClosed, [.. Frame(Headers, 5, 5, Get), .. Frame(Headers, 5, 3, Get)]),
+            ("RST_STREAM on an idle stream", Http2ErrorCode.ProtocolError, Frame(Reset, 0, 1, UInt32(8))),
+            ("RST_STREAM on stream 0", Http2ErrorCode.ProtocolError, Frame(Reset, 0, 0, UInt32(8))),
+            ("RST_STREAM size", Http2ErrorCode.FrameSizeError, Frame(Reset, 0, 1, 1)),
+            ("SETTINGS on a stream", Http2ErrorCode.ProtocolError, Frame(Settings, 0, 1)),
+            ("SETTINGS size", Http2ErrorCode.FrameSizeError, Frame(Settings, 0, 0, 1, 2, 3)),
+            ("SETTINGS acknowledgement with payload", Http2ErrorCode.FrameSizeError, Frame(Settings, 1, 0, Setting(1, 1))),
+            ("SETTINGS ENABLE_PUSH 2", Http2ErrorCode.ProtocolError, Frame(Settings, 0, 0, Setting(2, 2))),
+            ("SETTINGS INITIAL_WINDOW_SIZE", Http2ErrorCode.FlowControlError, Frame(Settings, 0, 0, Setting(4, 0x80000000))),
+            ("SETTINGS MAX_FRAME_SIZE small", Http2ErrorCode.ProtocolError, Frame(Settings, 0, 0, Setting(5, 16383))),
+            ("SETTINGS MAX_FRAME_SIZE large", Http2ErrorCode.ProtocolError, Frame(Settings, 0, 0, Setting(5, 16777216))),
+            ("PUSH_PROMISE", Http2ErrorCode.ProtocolError, Frame(Push, 4, 1, [0, 0, 0, 2, .. Get])),
+            ("PING on a stream", Http2ErrorCode.ProtocolError, Frame(Ping, 0, 1, new byte[8])),
+            ("PING size", Http2ErrorCode.FrameSizeError, Frame(Ping, 0, 0, new byte[7])),
+            ("GOAWAY on a stream", Http2ErrorCode.ProtocolError, Frame(GoAway, 0, 1, new byte[8])),
+            ("GOAWAY size", Http2ErrorCode.FrameSizeError, Frame(GoAway, 0, 0, new byte[7])),
+            ("WINDOW_UPDATE 0", Http2ErrorCode.ProtocolError, Frame(WindowUpdate, 0, 0, UInt32(0))),
+            ("WINDOW_UPDATE size", Http2ErrorCode.FrameSizeError, Frame(WindowUpdate, 0, 0, 1)),
+            ("WINDOW_UPDATE on an idle stream", Http2ErrorCode.ProtocolError, Frame(WindowUpdate, 0, 9, UInt32(1))),
+            ("WINDOW_UPDATE overflow", Http2ErrorCode.FlowControlError, Frame(WindowUpdate, 0, 0, UInt32(0x7fffffff))),
+            ("PRIORITY size", Http2ErrorCode.FrameSizeError, Frame(Priority, 0, 1, 1)),
+            ("frame too large", Http2ErrorCode.FrameSizeError, [0x00, 0x40, 0x01, 0, 0, 0, 0, 0, 1]),
+        ];
+        return rows.Select(row => new TestCaseData((uint)row.Code, row.Bytes).SetName($"connection error: {row.Name}"));
+    }
+
+    [TestCaseSource(nameof(ConnectionErrors))]
+    public void Connection_error(uint code, byte[] bytes)
+    {
+        var server = new ServerUnderTest();
+        server.Peer.Send(bytes);
+        var goAway = server.Peer.Receive().LastOrDefault(frame => frame.Type == GoAway);
+        Assert.That(goAway?.Code, Is.EqualTo(code));
+        Assert.That(server.Run.IsCompletedSuccessfully, Is.True);
+        Assert.That(server.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.ProtocolError));
+        Assert.That(server.Errors, Has.Count.EqualTo(1));
+    }
+
+    [Test]
+    public void Bad_preface_and_missing_settings_end_the_connection()
+    {
+        foreach (var bytes in new[] { "GET / HTTP/1.1\r\n\r\n"u8.ToArray(), [.. Preface, .. Frame(Ping, 0, 0, new byte[8])], [.. Preface, .. Frame(Settings, 1, 0)] })
+        {
+            var server = new ServerUnderTest(greet: false);
+            server.Peer.Send(bytes);
+            Assert.That(server.Peer.Receive().Last().Code, Is.EqualTo((uint)Http2ErrorCode.ProtocolError));
+            Assert.That(server.Run.IsCompleted, Is.True);
+        }
+    }
+
+    public static IEnumerable<TestCaseData> StreamErrors()
+    {
+        byte[] noAuthority = Hex("828684");
+        (string Name, Http2ErrorCode Code, byte[] Bytes)[] rows =
+        [
+            ("upper case name", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. Get, .. Line("X-Up", "1")])),
+            ("upper case known name", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. Get, .. Line("Accept", "1")])),
+            ("empty name", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. Get, .. Line("", "1")])),
+            ("connection", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. Get, .. Line("connection", "close")])),
+            ("transfer-encoding", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. Get, .. Line("transfer-encoding", "chunked")])),
+            ("te gzip", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. Get, .. Line("te", "gzip")])),
+            ("value with LF", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. Get, .. Line("a", "x\ny")])),
+            ("value with NUL", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. Get, .. Line("a", "x\0y")])),
+            ("value with space in front", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. Get, .. Line("a", " x")])),
+            ("pseudo-field after field", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. noAuthority, .. Line("a", "b"), .. Line(":authority", "x")])),
+            ("pseudo-field twice", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [0x82, .. Get])),
+            ("unknown pseudo-field", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. Line(":x", "b"), .. Get])),
+            (":status in a request", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [0x88, .. Get])),
+            ("no method", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, Get[1..])),
+            ("no scheme", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [0x82, 0x84, .. Get[3..]])),
+            ("no path", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [0x82, 0x86, .. Get[3..]])),
+            ("empty path", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [0x82, 0x86, .. Line(":path", ""), .. Get[3..]])),
+            ("path with space", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [0x82, 0x86, .. Line(":path", "/a b"), .. Get[3..]])),
+            ("no authority", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, noAuthority)),
+            ("authority with user", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. noAuthority, .. Line(":authority", "u@x")])),
+            ("Host disagrees", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. Get, .. Line("host", "other")])),
+            ("asterisk without OPTIONS", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [0x82, 0x86, .. Line(":path", "*"), .. Get[3..]])),
+            ("CONNECT with path", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. Line(":method", "CONNECT"), .. Get[1..]])),
+            (":protocol not allowed", Http2ErrorCode.ProtocolError, Frame(Headers, 4, 1, [.. Line(":method", "CONNECT"), .. Line(":protocol", "websocket"), .. Get[1..]])),
+            ("content-length signed", Http2ErrorCode.ProtocolError, Frame(Headers, 4, 1, [.. Post, .. Line("content-length", "+1")])),
+            ("content-length twice", Http2ErrorCode.ProtocolError, Frame(Headers, 4, 1, [.. Post, .. Line("content-length", "1"), .. Line("content-length", "2")])),
+            ("content-length with END_STREAM", Http2ErrorCode.ProtocolError, Frame(Headers, 5, 1, [.. Post, .. Line("content-length", "1")])),
+            ("body longer", Http2ErrorCode.ProtocolError, [.. Frame(Headers, 4, 1, [.. Post, .. Line("content-length", "1")]), .. Frame(Data, 0, 1, 1, 2)]),
+            ("body shorter", Http2ErrorCode.ProtocolError, [.. Frame(Headers, 4, 1, [.. Post, .. Line("content-length", "3")]), .. Frame(Data, 1, 1, 1, 2)]),
+            ("body shorter, trailers", Http2ErrorCode.ProtocolError, [.. Frame(Headers, 4, 1, [.. Post, .. Line("content-length", "3")]), .. Frame(Headers, 5, 1, Line("a", "b"))]),
+            ("trailers without end", Http2ErrorCode.ProtocolError, [.. Frame(Headers, 4, 1, Post), .. Frame(Headers, 4, 1, Line("a", "b"))]),
+            ("trailers with pseudo-field", Http2ErrorCode.ProtocolError, [.. Frame(Headers, 4, 1, Post), .. Frame(Headers, 5, 1, 0x82)]),
+            ("WINDOW_UPDATE 0", Http2ErrorCode.ProtocolError, [.. Frame(Headers, 4, 1, Post), .. Frame(WindowUpdate, 0, 1, UInt32(0))]),
+            ("WINDOW_UPDATE overflow", Http2ErrorCode.FlowControlError, [.. Frame(Headers, 4, 1, Post), .. Frame(WindowUpdate, 0, 1, UInt32(0x7fffffff))]),
+            ("PRIORITY on itself", Http2ErrorCode.ProtocolError, [.. Frame(Headers, 4, 1, Post), .. Frame(Priority, 0, 1, 0, 0, 0, 1, 1)]),
+            ("DATA after END_STREAM", Http2ErrorCode.StreamClosed, [.. Frame(Headers, 4, 1, Post), .. Frame(Data, 0, 1, 1), .. Frame(Headers, 5, 3, Get), .. Frame(Data, 0, 3, 1)]),
+        ];
+        return rows.Select(row => new TestCaseData((uint)row.Code, row.Bytes).SetName($"stream error: {row.Name}"));
+    }
+
+    [TestCaseSource(nameof(StreamErrors))]
+    public void Stream_error_leaves_the_connection_working(uint code, byte[] bytes)
+    {
+        var server = new ServerUnderTest(ServerUnderTest.Count);
+        server.Peer.Send(bytes);
+        var frames = server.Peer.Receive();
+        Assert.That(frames.Single(frame => frame.Type == Reset).Code, Is.EqualTo(code));
+        Assert.That(frames.Any(frame => frame.Type == GoAway), Is.False);
+        server.Request(7);
+        Assert.That(server.Peer.Receive().Any(frame => frame is { Type: Headers, StreamId: 7 }), Is.True);
+    }
+
+    [Test]
+    public void Host_becomes_authority_and_cookie_crumbs_one_line()
+    {
+        var seen = "";
+        var server = new ServerUnderTest(exchange =>
+        {
+            var fields = exchange.Request.Fields;
+            seen = $"{Encoding.ASCII.GetString(exchange.Request.Authority)} {fields.Contains(KnownField.Host)} {fields.CountOf(KnownField.Cookie)} ";
+            fields.TryGet(KnownField.Cookie, out var cookie);
+            seen += Encoding.ASCII.GetString(cookie);
+            return ServerUnderTest.Answer(exchange);
+        });
+        server.Peer.Send(Headers, 5, 1, [.. Hex("828684"), .. Line("cookie", "a=1"), .. Line("host", "h:80"), .. Line("cookie", "b=2")]);
+        Assert.That(seen, Is.EqualTo("h:80 False 1 a=1; b=2"));
+        server.Peer.Send(Headers, 5, 3, [.. Get, .. Line("host", "WWW.example.com:80")]);
+        Assert.That(seen, Does.StartWith("www.example.com"));
+    }
+
+    [Test]
+    public void Extended_connect_when_allowed()
+    {
+        var protocol = "";
+        var server = new ServerUnderTest(
+            exchange =>
+            {
+                protocol = Encoding.ASCII.GetString(exchange.Request.Protocol);
+                return ServerUnderTest.Answer(exchange);
+            },
+            new Http2Options { AllowExtendedConnect = true });
+        server.Peer.Send(Headers, 4, 1, [.. Line(":method", "CONNECT"), .. Line(":protocol", "websocket"), .. Get[1..]]);
+        Assert.That(protocol, Is.EqualTo("websocket"));
+    }
+
+    [Test]
+    public void Trailers_arrive_after_the_body_and_are_sent()
+    {
+        var server = new ServerUnderTest(async exchange =>
+        {
+            var chunk = await exchange.RequestBody.ReadAsync();
+            exchange.RequestBody.Advance(chunk.Data.Length);
+            chunk = chunk.IsEnd ? chunk : await exchange.RequestBody.ReadAsync();
+            Assert.That(chunk.IsEnd, Is.True);
+            exchange.Response.Status = 103;
+            exchange.WriteInformational(exchange.Response);
+            exchange.Response.Status = 200;
+            exchange.WriteHead(exchange.Response);
+            await exchange.WriteBodyAsync(new ReadOnlySequence<byte>("x"u8.ToArray()), false);
+            Assert.That(exchange.WriteTrailers(exchange.RequestBody.Trailers), Is.True);
+            await exchange.FlushAsync();
+        });
+        server.Request(1, post: true);
+        server.Peer.Send(Data, 0, 1, 1, 2, 3);
+        server.Peer.Send(Headers, 5, 1, Line("grpc-status", "0"));
+        var frames = server.Peer.Receive();
+        Assert.That(frames.Select(frame => frame.Type), Is.EqualTo(new[] { Headers, Headers, Data, Headers }));
+        Assert.That(frames[^1].Flags, Is.EqualTo(EndStream | EndHeaders));
+        Assert.That(Encoding.ASCII.GetString(frames[^1].Payload), Does.Contain("grpc-status"));
+    }
+
+    [Test]
+    public void Too_large_a_head_is_answered_431_and_hpack_stays_in_step()
+    {
+        var options = new Http2Options { Limits = new Http2Limits { MaxFieldListBytes = 2000, MaxFieldCount = 20 } };
+        var server = new ServerUnderTest(options: options);
+
+        // An indexed line in the middle of the oversized block: dropping the block would lose it.
+        byte[] indexed = [0x40, 1, (byte)'k', 1, (byte)'v'];
+        server.Peer.Send(Headers, 5, 1, [.. Get, .. Line("a", new string('x', 120)), .. indexed, .. Enumerable.Range(0, 12).SelectMany(_ => Line("a", new string('x', 120)))]);
+        Assert.That(Encoding.ASCII.GetString(server.Peer.Receive().Single().Payload), Does.Contain("431"));
+        server.Peer.Send(Headers, 5, 3, [.. Get, 0xbe]);
+        Assert.That(server.Peer.Receive().Single().Payload[0], Is.EqualTo(0x88));
+        server.Peer.Send(Headers, 5, 5, [.. Get, .. Enumerable.Range(0, 21).SelectMany(_ => Line("a", "b"))]);
+        Assert.That(Encoding.ASCII.GetString(server.Peer.Receive().Single().Payload), Does.Contain("431"));
+
+        // One byte each, but 4 KiB decoded: beyond four times the limit the connection ends.
+        server.Peer.Send(Headers, 5, 7, [.. Get, .. Enumerable.Repeat((byte)0xbe, 300)]);
+        Assert.That(server.Peer.Receive().Single().Code, Is.EqualTo((uint)Http2ErrorCode.EnhanceYourCalm));
+        Assert.That(server.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.Abuse));
+    }
+
+    [Test]
+    public void More_streams_than_allowed_are_refused()
+    {
+        var server = new ServerUnderTest(ServerUnderTest.Count, new Http2Options { Limits = new Http2Limits { MaxConcurrentStreams = 2 } });
+        server.Request(1, post: true);
+        server.Request(3, post: true);
+        server.Request(5);
+        var refused = server.Peer.Receive().Single();
+        Assert.That((refused.Type, refused.StreamId, refused.Code), Is.EqualTo((Reset, 5, (uint)Http2ErrorCode.RefusedStream)));
+        server.Peer.Send(Data, EndStream, 1, 1);
+        server.Peer.Receive();
+        server.Request(7);
+        Assert.That(server.Peer.Receive().First().StreamId, Is.EqualTo(7));
+        Assert.That(server.Connection.TotalExchanges, Is.EqualTo(3));
+    }
+
+    [Test]
+    public void Peer_reset_is_told_and_breaks_the_body()
+    {
+        var observer = new Observer();
+        StreamEnd end = default;
+        var wrote = true;
+        var server = new ServerUnderTest(async exchange =>
+        {
+            exchange.Observer = observer;
+            var chunk = await exchange.RequestBody.ReadAsync();
+            end = chunk.End;
+            wrote = exchange.WriteHead(exchange.Response);
+        });
+        server.Request(1, post: true);
+        server.Peer.Send(Reset, 0, 1, UInt32(8));
+        Assert.That(end, Is.EqualTo(new StreamEnd(StreamResetReason.PeerReset, Initiator.Peer, 8)));
+        Assert.That(observer.Ends, Is.EqualTo(new[] { end }));
+        Assert.That(wrote, Is.False);
+        Assert.That(server.Connection.ActiveExchanges, Is.Zero);
+    }
+
+    [Test]
+    public void A_whole_response_to_a_half_request_stops_the_upload()
+    {
+        var server = new ServerUnderTest();
+        server.Request(1, post: true);
+        var frames = server.Peer.Receive();
+        Assert.That(frames.Select(frame => frame.Type), Is.EqualTo(new[] { Headers, Reset }));
+        Assert.That(frames[1].Code, Is.EqualTo((uint)Http2ErrorCode.NoError));
+        server.Peer.Send(Data, 0, 1, 1, 2, 3);
+        server.Peer.Send(Headers, 5, 1, Line("a", "b"));
+        Assert.That(server.Peer.Receive(), Is.Empty, "late frames of a stream that we reset are ignored");
+    }
+
+    [Test]
+    public void Drain_goes_away_in_two_steps()
+    {
+        var gates = new List<TaskCompletionSource>();
+        var server = new ServerUnderTest(async exchange =>
+        {
+            var gate = new TaskCompletionSource();
+            gates.Add(gate);
+            await gate.Task;
+            await ServerUnderTest.Answer(exchange);
+        });
+        server.Request(1);
+        server.Connection.Drain(ConnectionCloseReason.Drain);
+        var frames = server.Peer.Receive();
+        Assert.That(frames.Select(frame => frame.Type), Is.EqualTo(new[] { GoAway, Ping }));
+        Assert.That(frames[0].Payload[..4], Is.EqualTo(UInt32(0x7fffffff)));
+        server.Request(3);
+        server.Peer.Send(Ping, 1, 0, frames[1].Payload);
+        var last = server.Peer.Receive().Single();
+        Assert.That((last.Type, last.Payload[3]), Is.EqualTo((GoAway, (byte)3)));
+        server.Request(5);
+        Assert.That(server.Peer.Receive().Single().Code, Is.EqualTo((uint)Http2ErrorCode.RefusedStream));
+        Assert.That(server.Run.IsCompleted, Is.False);
+        gates.ForEach(gate => gate.SetResult());
+        var rest = server.Peer.Receive();
+        Assert.That(rest.Select(frame => frame.StreamId), Is.EquivalentTo(new[] { 1, 3 }), string.Join("; ", rest));
+        Assert.That(server.Run.IsCompletedSuccessfully, Is.True);
+        Assert.That(server.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.Drain));
+    }
+
+    [Test]
+    public void Abort_ends_handlers()
+    {
+        StreamEnd end = default;
+        var server = new ServerUnderTest(async exchange => end = (await exchange.RequestBody.ReadAsync()).End);
+        server.Request(1, post: true);
+        server.Connection.Abort(ConnectionCloseReason.Revoked);
+        Assert.That(end.Reason, Is.EqualTo(StreamResetReason.Cancelled));
+        Assert.That(end.Initiator, Is.EqualTo(Initiator.Operator));
+        Assert.That(server.Run.IsCompletedSuccessfully, Is.True);
+    }
+
+    [Test]
+    public void Timeouts_by_ticks()
+    {
+        var silent = new ServerUnderTest(greet: false);
+        Ticks(silent.Connection, 12_000);
+        Assert.That(silent.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.HeadTimeout));
+
+        var block = new ServerUnderTest();
+        block.Peer.Send(Headers, 1, 1, Get);
+        Ticks(block.Connection, 12_000);
+        Assert.That(block.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.HeadTimeout));
+
+        var partial = new ServerUnderTest();
+        partial.Peer.Send(Frame(Headers, 5, 1, Get)[..15]);
+        Ticks(partial.Connection, 12_000);
+        Assert.That(partial.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.HeadTimeout));
+
+        var unacknowledged = new ServerUnderTest(greet: false);
+        unacknowledged.Peer.Send([.. Preface, .. Frame(Settings, 0, 0)]);
+        Ticks(unacknowledged.Connection, 12_000);
+        Assert.That(unacknowledged.Peer.Receive().Last().Code, Is.EqualTo((uint)Http2ErrorCode.SettingsTimeout));
+
+        var idle = new ServerUnderTest();
+        Ticks(idle.Connection, 299_000);
+        Assert.That(idle.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.None));
+        Ticks(idle.Connection, 302_000, 299_000);
+        Assert.That(idle.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.IdleTimeout));
+    }
+
+    private static void Ticks(HttpServerConnection connection, long until, long from = 0)
+    {
+        for (var now = from; now <= until; now += 1000)
+        {
+            connection.OnTick(now);
+        }
+    }
+
+    private sealed class Observer : IExchangeObserver
+    {
+        public List<StreamEnd> Ends { get; } = [];
+
+        public void OnAborted(StreamEnd end) => Ends.Add(end);
+    }
+}

@@ -1,0 +1,227 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using System.IO.Pipelines;
+using MeshProxy.Http.Http2;
+
+namespace MeshProxy.Http.Tests.Http2;
+
+/// <summary>A frame as bytes say it, without the codec under test.</summary>
+internal sealed record RawFrame(int Type, int Flags, int StreamId, byte[] Payload)
+{
+    public uint Code => BinaryPrimitives.ReadUInt32BigEndian(Payload.AsSpan(Type == 7 ? 4 : 0));
+
+    public override string ToString() => $"type {Type} flags {Flags:x} stream {StreamId} [{Convert.ToHexString(Payload)}]";
+}
+
+/// <summary>The other end of a connection, by hand: sends bytes, takes frames apart.</summary>
+internal sealed class RawPeer(IDuplexPipe pipe)
+{
+    public const int Data = 0, Headers = 1, Priority = 2, Reset = 3, Settings = 4, Push = 5, Ping = 6, GoAway = 7, WindowUpdate = 8, Continuation = 9;
+    public const int EndStream = 1, EndHeaders = 4;
+
+    /// <summary>GET http://www.example.com/ with static entries and a literal authority, not indexed.</summary>
+    public static readonly byte[] Get = Hex("828684010f7777772e6578616d706c652e636f6d");
+
+    /// <summary>The same with POST.</summary>
+    public static readonly byte[] Post = Hex("838684010f7777772e6578616d706c652e636f6d");
+
+    public static readonly byte[] Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8.ToArray();
+
+    public bool IsClosed { get; private set; }
+
+    public static byte[] Hex(string text) => Convert.FromHexString(text.Replace(" ", "", StringComparison.Ordinal));
+
+    public static byte[] Frame(int type, int flags, int id, params byte[] payload)
+    {
+        var frame = new byte[9 + payload.Length];
+        BinaryPrimitives.WriteInt32BigEndian(frame, (payload.Length << 8) | type);
+        frame[4] = (byte)flags;
+        BinaryPrimitives.WriteInt32BigEndian(frame.AsSpan(5), id);
+        payload.CopyTo(frame, 9);
+        return frame;
+    }
+
+    public static byte[] UInt32(long value)
+    {
+        var bytes = new byte[4];
+        BinaryPrimitives.WriteUInt32BigEndian(bytes, (uint)value);
+        return bytes;
+    }
+
+    public static byte[] Setting(int id, long value) => [(byte)(id >> 8), (byte)id, .. UInt32(value)];
+
+    /// <summary>A literal field line, not indexed, not Huffman-coded.</summary>
+    public static byte[] Line(string name, string value) =>
+        [0, (byte)name.Length, .. System.Text.Encoding.Latin1.GetBytes(name), (byte)value.Length, .. System.Text.Encoding.Latin1.GetBytes(value)];
+
+    public void Send(params byte[] bytes)
+    {
+        pipe.Output.Write(bytes);
+        _ = pipe.Output.FlushAsync().AsTask();
+    }
+
+    public void Send(int type, int flags, int id, params byte[] payload) => Send(Frame(type, flags, id, payload));
+
+    public void Finish() => pipe.Output.Complete();
+
+    /// <summary>All whole frames that are there. A preface in front is skipped.</summary>
+    public List<RawFrame> Receive()
+    {
+        var frames = new List<RawFrame>();
+        while (pipe.Input.TryRead(out var result))
+        {
+            var bytes = result.Buffer.ToArray();
+            var at = bytes.AsSpan().StartsWith(Preface) ? Preface.Length : 0;
+            while (bytes.Length - at >= 9)
+            {
+                var length = BinaryPrimitives.ReadInt32BigEndian(bytes.AsSpan(at)) >> 8;
+                if (bytes.Length - at < 9 + length)
+                {
+                    break;
+                }
+
+                frames.Add(new RawFrame(bytes[at + 3], bytes[at + 4], BinaryPrimitives.ReadInt32BigEndian(bytes.AsSpan(at + 5)), bytes[(at + 9)..(at + 9 + length)]));
+                at += 9 + length;
+            }
+
+            pipe.Input.AdvanceTo(result.Buffer.GetPosition(at), result.Buffer.End);
+            if (result.IsCompleted)
+            {
+                IsClosed = true;
+                break;
+            }
+        }
+
+        return frames;
+    }
+}
+
+/// <summary>A server connection with a raw client in front of it.</summary>
+internal sealed class ServerUnderTest
+{
+    public ServerUnderTest(Func<HttpServerExchange, ValueTask>? handler = null, Http2Options? options = null, bool greet = true, int pause = 1 << 22)
+    {
+        // The test framework's context would post continuations elsewhere: here as in production they run inline.
+        SynchronizationContext.SetSynchronizationContext(null);
+        var duplex = new MeshProxy.Testing.InMemoryDuplex(pause);
+        Errors = [];
+        Connection = new Http2ServerConnection(
+            duplex.Server.Input, duplex.Server.Output, (options ?? new Http2Options()) with { OnError = (_, code, detail) => Errors.Add((code, detail)) });
+        Peer = new RawPeer(duplex.Client);
+        Run = Connection.RunAsync(new DelegateHandler(handler ?? Answer));
+        if (greet)
+        {
+            Peer.Send(RawPeer.Preface);
+            Peer.Send(RawPeer.Settings, 0, 0);
+            Peer.Send(RawPeer.Settings, 1, 0);
+            Peer.Receive();
+        }
+    }
+
+    public Http2ServerConnection Connection { get; }
+
+    public RawPeer Peer { get; }
+
+    public Task Run { get; }
+
+    public List<(Http2ErrorCode Code, string Detail)> Errors { get; }
+
+    public static async ValueTask Answer(HttpServerExchange exchange)
+    {
+        exchange.Response.Status = 200;
+        exchange.Response.EndsStream = true;
+        exchange.WriteHead(exchange.Response);
+        await exchange.FlushAsync();
+    }
+
+    /// <summary>Reads the whole body, then answers with its length.</summary>
+    public static async ValueTask Count(HttpServerExchange exchange)
+    {
+        long length = 0;
+        while (true)
+        {
+            var chunk = await exchange.RequestBody.ReadAsync();
+            if (chunk.IsBroken)
+            {
+                return;
+            }
+
+            length += chunk.Data.Length;
+            exchange.RequestBody.Advance(chunk.Data.Length);
+            if (chunk.IsEnd)
+            {
+                break;
+            }
+        }
+
+        exchange.Response.Status = 200;
+        exchange.WriteHead(exchange.Response);
+        await exchange.WriteBodyAsync(new ReadOnlySequence<byte>(System.Text.Encoding.ASCII.GetBytes($"{length}")), true);
+        await exchange.FlushAsync();
+    }
+
+    public void Request(int id, bool post = false) =>
+        Peer.Send(RawPeer.Headers, post ? RawPeer.EndHeaders : RawPeer.EndHeaders | RawPeer.EndStream, id, post ? RawPeer.Post : RawPeer.Get);
+
+    private sealed class DelegateHandler(Func<HttpServerExchange, ValueTask> handler) : IHttpExchangeHandler
+    {
+        public ValueTask HandleAsync(HttpServerExchange exchange) => handler(exchange);
+    }
+}
+
+/// <summary>A client connection with a raw server behind it.</summary>
+internal sealed class ClientUnderTest : IClientConnectionObserver
+{
+    public ClientUnderTest(Http2Options? options = null, bool greet = true, params byte[] settings)
+    {
+        // The test framework's context would post continuations elsewhere: here as in production they run inline.
+        SynchronizationContext.SetSynchronizationContext(null);
+        var duplex = new MeshProxy.Testing.InMemoryDuplex(1 << 22);
+        Connection = new Http2ClientConnection(duplex.Client.Input, duplex.Client.Output, options ?? new Http2Options(), this);
+        Peer = new RawPeer(duplex.Server);
+        Run = Connection.RunAsync();
+        if (greet)
+        {
+            Peer.Send(RawPeer.Settings, 0, 0, settings);
+            Peer.Send(RawPeer.Settings, 1, 0);
+            Peer.Receive();
+            Capacity = 0;
+        }
+    }
+
+    public Http2ClientConnection Connection { get; }
+
+    public RawPeer Peer { get; }
+
+    public Task Run { get; }
+
+    public int Capacity { get; private set; }
+
+    public int Retired { get; private set; }
+
+    public ConnectionCloseReason? Closed { get; private set; }
+
+    public HttpClientExchange Open(bool endStream = true, string method = "GET")
+    {
+        var exchange = Connection.TryOpenExchange()!;
+        var head = new RequestHead { EndsStream = endStream };
+        head.SetMethod(System.Text.Encoding.ASCII.GetBytes(method));
+        head.SetScheme("http"u8);
+        head.SetAuthority("a"u8);
+        head.SetPath("/"u8);
+        Assert.That(exchange.WriteHead(head), Is.True);
+        Assert.That(exchange.FlushAsync().AsTask().IsCompletedSuccessfully, Is.True);
+        return exchange;
+    }
+
+    void IClientConnectionObserver.OnCapacity(HttpClientConnection connection) => Capacity++;
+
+    void IClientConnectionObserver.OnRetired(HttpClientConnection connection) => Retired++;
+
+    void IClientConnectionObserver.OnClosed(HttpClientConnection connection, ConnectionCloseReason reason)
+    {
+        Assert.That(Retired, Is.EqualTo(1));
+        Assert.That(Closed, Is.Null);
+        Closed = reason;
+    }
+}
