@@ -16,7 +16,7 @@ internal sealed class Script(
     private const double KillAt = 0.35;
     private const double ControlPlaneStopsAt = 0.50;
     private const double ControlPlaneStartsAt = 0.75;
-    private static readonly TimeSpan Bound = TimeSpan.FromSeconds(15);
+    private static readonly TimeSpan Bound = TimeSpan.FromSeconds(40);
 
     /// <summary>Between two steps even on a machine that is behind: what the kill cost must not be put down to the control plane.</summary>
     private static readonly TimeSpan LeastGap = TimeSpan.FromSeconds(1);
