@@ -87,7 +87,7 @@ internal sealed class Demonstration(DemoOptions options, IScreen screen, TimePro
         controlPlane.Start();
         await WaitAsync(
             async () => File.Exists(controlPlane.Credential) && await meshctl.TryStatusAsync(token) is not null,
-            fleet, "the control plane was not there", () => controlPlane.Process, token);
+            fleet, () => $"the control plane did not answer ({meshctl.LastRefusal})", () => controlPlane.Process, token);
 
         var documents = WriteDocuments(state, gatewayPort);
         await meshctl.ApplyAsync(Path.Combine(documents, "mesh"), token);
@@ -96,7 +96,7 @@ internal sealed class Demonstration(DemoOptions options, IScreen screen, TimePro
         await StartMembersAsync(executables, controlPlane, meshctl, state, database, members, fleet, token);
         foreach (var member in members)
         {
-            await WaitAsync(() => watch.IsReadyAsync(member, token), fleet, $"the proxy of {member.Name} was not ready", () => member.Proxy, token);
+            await WaitAsync(() => watch.IsReadyAsync(member, token), fleet, () => $"the proxy of {member.Name} was not ready", () => member.Proxy, token);
         }
 
         if (await client.WarmUpAsync(inARow: 40, WarmUpBound, token) is { } reason)
@@ -123,7 +123,7 @@ internal sealed class Demonstration(DemoOptions options, IScreen screen, TimePro
             await StopAsync(fleet);
         }
 
-        var summary = Summary.From(options, client.Ended, client.Sent, LedgerBook.CountBookings(database), members, script);
+        var summary = Summary.From(client, LedgerBook.CountBookings(database), members, script);
         Console.Out.WriteLine(options.Json ? summary.ToJson() : summary.ToText());
         if (options.Keep)
         {
@@ -199,11 +199,9 @@ internal sealed class Demonstration(DemoOptions options, IScreen screen, TimePro
     {
         using var run = CancellationTokenSource.CreateLinkedTokenSource(token);
         var observing = ObserveAsync(client, members, watch, fleet, run.Token);
-        List<Task> under =
-        [
-            client.RunAsync(options.Rate, options.Duration, run.Token),
-            script.PlayAsync(options.Duration, routeFile, victim, run.Token),
-        ];
+        client.Start();
+        var playing = script.PlayAsync(options.Duration, routeFile, victim, run.Token);
+        List<Task> under = [client.RunAsync(options.Rate, options.Duration, playing, run.Token), playing];
         try
         {
             while (under.Count > 0)
@@ -283,7 +281,7 @@ internal sealed class Demonstration(DemoOptions options, IScreen screen, TimePro
         }
     }
 
-    private async Task WaitAsync(Func<Task<bool>> holds, Fleet fleet, string otherwise, Func<ChildProcess?> culprit, CancellationToken token)
+    private async Task WaitAsync(Func<Task<bool>> holds, Fleet fleet, Func<string> otherwise, Func<ChildProcess?> culprit, CancellationToken token)
     {
         var start = time.GetTimestamp();
         while (!await holds())
@@ -291,7 +289,7 @@ internal sealed class Demonstration(DemoOptions options, IScreen screen, TimePro
             fleet.ThrowIfOneDied();
             if (time.GetElapsedTime(start) > StartBound)
             {
-                throw new DemoFailure($"{otherwise} within {StartBound.TotalSeconds:0} s", culprit());
+                throw new DemoFailure($"{otherwise()} within {StartBound.TotalSeconds:0} s", culprit());
             }
 
             await Task.Delay(PollInterval, time, token);

@@ -57,13 +57,12 @@ internal sealed record Summary
     public IReadOnlyList<string> Shortcomings => [.. Judge()];
 
     public static Summary From(
-        DemoOptions options,
-        IReadOnlyCollection<PaymentAttempt> ended,
-        int sent,
+        PaymentClient client,
         IReadOnlyDictionary<string, int> bookings,
         IReadOnlyList<MeshMember> members,
         Script script)
     {
+        var ended = client.Ended;
         var acknowledged = ended.Where(payment => payment.Acknowledged).ToArray();
         var latencies = acknowledged.Select(payment => payment.LatencyMilliseconds).Order().ToArray();
         var afterRoute = acknowledged.Where(payment => script.RouteAccepted is { } accepted && payment.Sent >= accepted).ToArray();
@@ -71,8 +70,8 @@ internal sealed record Summary
         var connections = ProxyMetrics.Sum(sidecars.Select(member => member.Metrics)).ConnectionsByTls;
         return new Summary
         {
-            Expected = (int)Math.Round(options.Rate * options.Duration.TotalSeconds),
-            Sent = sent,
+            Expected = client.Expected,
+            Sent = client.Sent,
             Acknowledged = acknowledged.Length,
             Booked = bookings.Values.Sum(),
             BookedTwice = bookings.Count(booking => booking.Value > 1),
@@ -192,7 +191,9 @@ internal sealed record Summary
 
         if (V2Share is not (>= LeastV2Share and <= MostV2Share))
         {
-            yield return string.Create(CultureInfo.InvariantCulture, $"between 15 % and 25 % for v2: {V2Share:P1}");
+            yield return V2Share is { } share
+                ? string.Create(CultureInfo.InvariantCulture, $"between 15 % and 25 % for v2: {share:P1}")
+                : "between 15 % and 25 % for v2: no payment was acknowledged after every sidecar had accepted the route";
         }
 
         if (FailedWhileControlPlaneAway > 0)

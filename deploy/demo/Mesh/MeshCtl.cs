@@ -17,6 +17,9 @@ internal sealed class MeshCtl(string program, int controlPort, string credential
 
     public async Task<MeshStatus> StatusAsync(CancellationToken token) => MeshStatus.Parse(await RunAsync(["status", "-o", "json"], token));
 
+    /// <summary>Why the last <see cref="TryStatusAsync"/> without an answer had none.</summary>
+    public string LastRefusal { get; private set; } = "";
+
     /// <summary>The same, but null instead of a failure: for asking a control plane that may not be there.</summary>
     public async Task<MeshStatus?> TryStatusAsync(CancellationToken token)
     {
@@ -24,8 +27,9 @@ internal sealed class MeshCtl(string program, int controlPort, string credential
         {
             return await StatusAsync(token);
         }
-        catch (DemoFailure)
+        catch (DemoFailure failure)
         {
+            LastRefusal = failure.Message;
             return null;
         }
     }

@@ -13,7 +13,7 @@ internal sealed record MeshStatus(string Revision, IReadOnlyList<SidecarStatus> 
         {
             using var json = JsonDocument.Parse(text);
             var root = json.RootElement;
-            return new MeshStatus(Text(root, "revision"), [.. root.GetProperty("sidecars").EnumerateArray().Select(Sidecar)]);
+            return new MeshStatus(Text(root, "mesh_revision"), [.. root.GetProperty("sidecars").EnumerateArray().Select(Sidecar)]);
         }
         catch (Exception failure) when (failure is JsonException or KeyNotFoundException or InvalidOperationException)
         {
@@ -30,10 +30,11 @@ internal sealed record MeshStatus(string Revision, IReadOnlyList<SidecarStatus> 
     public override string ToString() => $"mesh revision {Revision}; " + string.Join(", ", Sidecars);
 
     private static SidecarStatus Sidecar(JsonElement sidecar) => new(
-        Text(sidecar, "name"),
+        // "namespace/name"; everything here is in one namespace.
+        Text(sidecar, "workload").Split('/')[^1],
         sidecar.GetProperty("connected").GetBoolean(),
-        Text(sidecar, "acceptedRevision"),
-        Text(sidecar, "lastRejection"));
+        Text(sidecar, "accepted_revision"),
+        Text(sidecar, "last_rejection"));
 
     private static string Text(JsonElement element, string property) => element.TryGetProperty(property, out var value) ? value.ToString() : "";
 }

@@ -15,6 +15,7 @@ internal sealed class PaymentClient : IDisposable
     /// <summary>Beyond this many unanswered payments the client stops sending; the run then misses its count and fails.</summary>
     private const int MostUnderWay = 4_000;
     private static readonly TimeSpan AnswerBound = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan LongestExtension = TimeSpan.FromSeconds(60);
     private readonly HttpClient _http;
     private readonly TimeProvider _time;
     private readonly ConcurrentQueue<PaymentAttempt> _ended = new();
@@ -80,13 +81,23 @@ internal sealed class PaymentClient : IDisposable
         return null;
     }
 
-    /// <summary>Runs the open loop, then waits (bounded) for the answers that are still out.</summary>
-    public async Task RunAsync(int rate, TimeSpan duration, CancellationToken token)
+    /// <summary>How many payments the rate asks for in the time that was spent sending.</summary>
+    public int Expected { get; private set; }
+
+    /// <summary>Starts the clock that every offset counts from.</summary>
+    public void Start() => _startTimestamp = _time.GetTimestamp();
+
+    /// <summary>
+    /// Runs the open loop, then waits (bounded) for the answers that are still out. On a machine too busy to play the script in time it goes on,
+    /// bounded too, until <paramref name="script"/> has ended: what happens to the mesh must happen under traffic.
+    /// </summary>
+    public async Task RunAsync(int rate, TimeSpan duration, Task script, CancellationToken token)
     {
-        _startTimestamp = _time.GetTimestamp();
         var total = (int)Math.Round(rate * duration.TotalSeconds);
-        for (var number = 0; number < total; number++)
+        var most = (int)Math.Round(rate * (duration + LongestExtension).TotalSeconds);
+        for (var number = 0; number < total || (!script.IsCompleted && number < most); number++)
         {
+            Expected = number + 1;
             var due = TimeSpan.FromSeconds((double)number / rate);
             var early = due - Elapsed;
             if (early > TimeSpan.Zero)
