@@ -10,6 +10,8 @@ internal sealed class CallLifetime(ControlPlaneLimits limits, TimeProvider time)
     /// <summary>Timers do not reach further; a longer stream is asked to reconnect, which is harmless.</summary>
     private static readonly TimeSpan Longest = TimeSpan.FromDays(20);
 
+    private static readonly TimeSpan Flush = TimeSpan.FromMilliseconds(100);
+
     private readonly CancellationTokenSource _stopping = new();
     private readonly TaskCompletionSource _drained = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
@@ -29,6 +31,9 @@ internal sealed class CallLifetime(ControlPlaneLimits limits, TimeProvider time)
         try
         {
             await _drained.Task.WaitAsync(limits.StopTimeout / 2, TimeProvider.System, cancellationToken);
+
+            // The web server counts a response as complete when its trailers are queued, and a closing connection drops that queue.
+            await Task.Delay(Flush, TimeProvider.System, cancellationToken);
         }
         catch (Exception e) when (e is TimeoutException or OperationCanceledException)
         {
