@@ -117,7 +117,10 @@ internal sealed class ControlPlaneServer : IAsyncDisposable
         _lifetime.Dispose();
         _authority.Dispose();
         _database.Dispose();
-        _log.Info("stopped", "the control plane has stopped");
+        if (Port > 0)
+        {
+            _log.Info("stopped", "the control plane has stopped");
+        }
     }
 
     private static WebApplication Build(
