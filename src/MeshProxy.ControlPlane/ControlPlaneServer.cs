@@ -72,7 +72,7 @@ internal sealed class ControlPlaneServer : IAsyncDisposable
             var meters = new ControlMeters();
             var mesh = MeshState.Open(database, options.TrustDomain, limits, time, meters, log);
             var registry = new WorkloadRegistry(mesh, limits, time, meters, log);
-            var lifetime = new CallLifetime(time);
+            var lifetime = new CallLifetime(limits, time);
             var application = Build(options, limits, time, log, database, authority, meters, mesh, registry, lifetime);
             var server = new ControlPlaneServer(application, database, authority, mesh, registry, lifetime, log);
             try
@@ -117,7 +117,10 @@ internal sealed class ControlPlaneServer : IAsyncDisposable
         _lifetime.Dispose();
         _authority.Dispose();
         _database.Dispose();
-        _log.Info("stopped", "the control plane has stopped");
+        if (Port > 0)
+        {
+            _log.Info("stopped", "the control plane has stopped");
+        }
     }
 
     private static WebApplication Build(
@@ -138,7 +141,7 @@ internal sealed class ControlPlaneServer : IAsyncDisposable
         builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = limits.StopTimeout);
         builder.Services.Configure<ConsoleLifetimeOptions>(console => console.SuppressStatusMessages = true);
         builder.Services.AddSingleton(options).AddSingleton(limits).AddSingleton(time).AddSingleton(log).AddSingleton(database).AddSingleton(authority)
-            .AddSingleton(meters).AddSingleton(mesh).AddSingleton(registry).AddSingleton(lifetime)
+            .AddSingleton(meters).AddSingleton(mesh).AddSingleton(registry).AddSingleton(lifetime).AddHostedService(_ => lifetime)
             .AddSingleton<CallerVerifier>().AddSingleton<CallerInterceptor>().AddSingleton<SidecarDirectory>()
             .AddSingleton<CertificatesService>().AddSingleton<RegistryService>().AddSingleton<DiscoveryService>().AddSingleton<ResourcesService>().AddSingleton<OperationsService>();
         builder.Services.AddRoutingCore();
@@ -186,7 +189,6 @@ internal sealed class ControlPlaneServer : IAsyncDisposable
         });
 
         var application = builder.Build();
-        application.Lifetime.ApplicationStopping.Register(lifetime.Stop);
 
         // By how the connection came in, not by its Host: gRPC is never served without TLS.
         application.Use((request, next) => request.Features.Get<ITlsHandshakeFeature>() is null ? MetricsEndpoint.AnswerAsync(request, meters) : next(request));

@@ -169,6 +169,54 @@ internal sealed class DiscoveryTests
     }
 
     [Test]
+    public async Task Under_a_rejected_unit_the_endpoints_of_the_one_in_force_stay_fresh()
+    {
+        static string Route(string backend) =>
+            $$"""
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: HTTPRoute
+            metadata: { name: payments, namespace: shop }
+            spec:
+              parentRefs: [ { group: "", kind: Service, name: payments } ]
+              rules: [ { backendRefs: [ { name: {{backend}}, port: 80 } ] } ]
+            """;
+        await using var mesh = await TestControlPlane.StartAsync();
+        await mesh.ApplyAsync(TestControlPlane.Service("payments") + TestControlPlane.Service("old") + TestControlPlane.Service("new") + Route("old"));
+        using var sidecar = await TestSidecar.ConnectAsync(await mesh.WorkloadAsync(TestControlPlane.Id("checkout")), "checkout-1");
+        await sidecar.AcknowledgeAsync(await sidecar.ReadAsync());
+        await sidecar.SubscribeAsync(Payments);
+        await sidecar.AcknowledgeAsync(await sidecar.ReadAsync());
+        var endpoints = await sidecar.ReadAsync();
+        Assert.That(endpoints.Endpoints!.Sets.Select(set => set.Cluster.Service.Name).Order(), Is.EqualTo(new[] { "old", "payments" }));
+        await sidecar.AcknowledgeAsync(endpoints);
+        await mesh.WaitForStatusAsync("checkout-1", status => status.AcceptedRevision == status.SentRevision);
+
+        await mesh.ApplyAsync(Route("new"));
+        await sidecar.AcknowledgeAsync(await sidecar.ReadAsync(), new UnitRejection { Name = Payments, Reason = "no" });
+        var added = await sidecar.ReadAsync();
+        Assert.That(added.Endpoints!.Sets.Single().Cluster.Service.Name, Is.EqualTo("new"));
+        await sidecar.AcknowledgeAsync(added);
+        await mesh.WaitForStatusAsync("checkout-1", status => status.LastRejection.Length > 0);
+        var old = new Wire.Registry.RegistryClient(await mesh.WorkloadAsync(TestControlPlane.Id("old")));
+        await old.RegisterAsync(TestControlPlane.Registration("old-1", "old"));
+        var fresh = await sidecar.ReadAsync();
+        Assert.That(fresh.Endpoints!.Sets.Single().Endpoints.Single().Id, Is.EqualTo("shop/old-1"));
+        await sidecar.AcknowledgeAsync(fresh);
+
+        // Once a later unit is accepted, what it does not name is not told any more.
+        await mesh.ApplyAsync(Route("new") + "\n---\n" + TestControlPlane.Service("payments", "payments,blue"));
+        await sidecar.AcknowledgeAsync(await sidecar.ReadAsync());
+        await mesh.WaitForStatusAsync("checkout-1", status => status.LastRejection.Length == 0 && status.AcceptedRevision == status.SentRevision);
+        await old.RegisterAsync(TestControlPlane.Registration("old-2", "old"));
+        await new Wire.Registry.RegistryClient(await mesh.WorkloadAsync(TestControlPlane.Id("new"))).RegisterAsync(TestControlPlane.Registration("new-1", "new"));
+        await sidecar.ReadUntilAsync(received => received.Endpoints!.Sets.Any(set => set.Endpoints.Any(endpoint => endpoint.Id == "shop/new-1")));
+        var next = new Wire.Registry.RegistryClient(await mesh.WorkloadAsync(TestControlPlane.Id("old")));
+        await next.RegisterAsync(TestControlPlane.Registration("old-3", "old"));
+        await mesh.ApplyAsync(TestControlPlane.Service("payments", "payments,green"));
+        Assert.That((await sidecar.ReadAsync()).Units, Is.Not.Null, "nothing of old-3");
+    }
+
+    [Test]
     public async Task A_revision_that_concerns_nobody_is_accepted_without_a_message()
     {
         await using var mesh = await TestControlPlane.StartAsync();

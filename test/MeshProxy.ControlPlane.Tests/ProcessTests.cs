@@ -72,6 +72,18 @@ internal sealed partial class ProcessTests
             Assert.That(lines[0], Does.Contain("start_failed").And.Contain("--data-dir"));
         }
 
+        using (var taken = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0))
+        {
+            taken.Start();
+            using var process = Start("--listen", taken.LocalEndpoint.ToString()!, "--metrics", "127.0.0.1:0", "--data-dir", Path.Combine(directory.Path, "taken"));
+            var lines = (await process.StandardError.ReadToEndAsync()).Split('\n', StringSplitOptions.RemoveEmptyEntries);
+            await process.WaitForExitAsync();
+            Assert.That(process.ExitCode, Is.EqualTo(1));
+            Assert.That(lines.Where(line => !line.Contains("operator_credential_written", StringComparison.Ordinal)).Single(),
+                Does.Contain("start_failed").And.Contain(taken.LocalEndpoint.ToString()).And.Contain("--listen"));
+            Directory.Delete(Path.Combine(directory.Path, "taken"), recursive: true);
+        }
+
         using (var process = Start("--listen", "nowhere", "--workload-certificate-lifetime", "soon", "--data-dir", directory.Path))
         {
             var text = await process.StandardError.ReadToEndAsync();

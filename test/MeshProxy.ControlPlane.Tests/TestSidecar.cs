@@ -105,6 +105,7 @@ internal sealed class TestSidecar : IDisposable
         }
         catch (RpcException e)
         {
+            TestContext.Out.WriteLine(e);
             return e.StatusCode;
         }
     }

@@ -96,6 +96,18 @@ internal sealed class Acknowledgements(int maxPending)
         return true;
     }
 
+    /// <summary>Names whose last unit is rejected, or not answered yet: the sidecar may have an earlier one in force.</summary>
+    public HashSet<string> Unsettled()
+    {
+        var names = new HashSet<string>(_rejected.Keys, StringComparer.Ordinal);
+        foreach (var pending in _pending)
+        {
+            names.UnionWith(pending.Units);
+        }
+
+        return names;
+    }
+
     /// <summary>The sidecar gave a name up.</summary>
     public void Forget(string unit)
     {

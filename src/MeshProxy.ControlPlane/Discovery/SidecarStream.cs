@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Globalization;
 using Grpc.Core;
 using MeshProxy.Api.Control.V1;
@@ -205,6 +206,7 @@ internal sealed class SidecarStream
         List<string> names;
         List<SidecarRequest> requests;
         List<(string Name, string Reason)> refused;
+        HashSet<string> unsettled;
         lock (_gate)
         {
             foreach (var name in _givenUp)
@@ -216,6 +218,7 @@ internal sealed class SidecarStream
             names = [.. _subscribed];
             requests = [.. _requests];
             _requests.Clear();
+            unsettled = _acknowledgements.Unsettled();
             refused = [.. _refusedNames.Select(name => (name.Key, name.Value))];
             _refusedNames.Clear();
         }
@@ -237,7 +240,7 @@ internal sealed class SidecarStream
             var isNew = !_sent.TryGetValue(unit.Name, out var sent);
             if (isNew && isFirst && _held.TryGetValue(unit.Name, out var held) && held == unit.Revision)
             {
-                sent = new SentUnit(unit.Revision, unit.Clusters);
+                sent = new SentUnit(unit.Revision, unit.Clusters, []);
                 _sent[unit.Name] = sent;
                 answered.UnionWith(unit.Clusters); // it named no endpoint revisions
             }
@@ -260,7 +263,10 @@ internal sealed class SidecarStream
             wrote = true;
             foreach (var unit in changed)
             {
-                _sent[unit.Name] = new SentUnit(unit.Revision, unit.Clusters);
+                var before = !_sent.TryGetValue(unit.Name, out var old) ? []
+                    : unsettled.Contains(unit.Name) ? [.. old.Before.Union(old.Clusters)]
+                    : old.Clusters;
+                _sent[unit.Name] = new SentUnit(unit.Revision, unit.Clusters, before);
             }
 
             foreach (var (name, _) in refused)
@@ -273,6 +279,8 @@ internal sealed class SidecarStream
 
         // 4. endpoints of what came new, right behind it
         var needed = _sent.Values.SelectMany(unit => unit.Clusters).ToHashSet();
+        unsettled.UnionWith(changed.Select(unit => unit.Name));
+        needed.UnionWith(_sent.Where(unit => unsettled.Contains(unit.Key)).SelectMany(unit => unit.Value.Before));
         foreach (var cluster in _sentEndpoints.Keys.Where(cluster => !needed.Contains(cluster)).ToList())
         {
             _sentEndpoints.Remove(cluster);
@@ -423,5 +431,9 @@ internal sealed class SidecarStream
         waiting?.TrySetResult(reply);
     }
 
-    private readonly record struct SentUnit(string Revision, System.Collections.Immutable.ImmutableArray<ClusterId> Clusters);
+    /// <param name="Revision">The revision sent.</param>
+    /// <param name="Clusters">The clusters that it names.</param>
+    /// <param name="Before">The clusters of what the sidecar has in force until it accepts this one, and for good if it rejects it: their endpoints must not
+    /// go stale under it.</param>
+    private readonly record struct SentUnit(string Revision, ImmutableArray<ClusterId> Clusters, ImmutableArray<ClusterId> Before);
 }

@@ -1,10 +1,14 @@
+using Microsoft.Extensions.Logging.Abstractions;
+
 namespace MeshProxy.ControlPlane.Telemetry;
 
 /// <summary>Puts what the web server and gRPC log, from warnings up, into the own log. Failed handshakes and cancelled calls are not their warnings.</summary>
 internal sealed class FrameworkLog(EventLog log) : ILoggerProvider
 {
     /// <inheritdoc/>
-    public ILogger CreateLogger(string categoryName) => new CategoryLogger(log, categoryName);
+    public ILogger CreateLogger(string categoryName) => categoryName == "Microsoft.Extensions.Hosting.Internal.Host"
+        ? NullLogger.Instance // it repeats what a failed start throws, which is told in one line of our own
+        : new CategoryLogger(log, categoryName);
 
     /// <inheritdoc/>
     public void Dispose()
