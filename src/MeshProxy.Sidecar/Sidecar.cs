@@ -71,6 +71,9 @@ internal sealed class Sidecar : IAsyncDisposable
         _discovery?.IsConnected,
         _registry?.IsRegistered);
 
+    /// <summary>The inbound knows what it serves. Registered as ready any earlier, this workload would be picked and refuse what it is asked for.</summary>
+    private bool ServesSomething => _proxy?.Current.Inbound is { Ports.Length: > 0 };
+
     /// <summary>Runs until a signal or the admin endpoint ends it.</summary>
     /// <returns>The process's exit status: 0 stopped in order, 1 could not start.</returns>
     public static async Task<int> RunAsync(SidecarOptions options, TimeProvider time)
@@ -193,8 +196,10 @@ internal sealed class Sidecar : IAsyncDisposable
         await StartAdminAsync();
         _isStarted = true;
         var bound = BoundListeners().ToArray();
-        _log.LogInformation(LogEvents.Listening, "meshproxy {Version} serves: {Listeners}",
-            _version, string.Join(", ", bound.Select(listener => $"{listener.Name} {listener.EndPoint}")));
+        _log.LogInformation(LogEvents.Listening, "meshproxy {Version} serves: {Listeners} (ports: outbound {OutboundPort}, inbound {InboundPort}, admin {AdminPort}, metrics {MetricsPort})",
+            _version, string.Join(", ", bound.Select(listener => $"{listener.Name} {listener.EndPoint}")), Port("outbound"), Port("inbound"), Port("admin"), Port("metrics"));
+
+        int Port(string name) => Array.Find(bound, listener => listener.Name == name)?.EndPoint.Port ?? 0;
     }
 
     private async Task StartMeshAsync(MeshOptions mesh)
@@ -205,7 +210,7 @@ internal sealed class Sidecar : IAsyncDisposable
         _channel = ControlChannel.Mutual(mesh.Control, _identity!, trustDomain, _time);
 
         // The data plane asks the discovery client for what traffic needs, and the discovery client puts the answers into the data plane.
-        var sink = new DataPlaneSink(config => _proxy!.Apply(config), sets => _proxy!.ApplyEndpoints(sets));
+        var sink = new DataPlaneSink(ApplyInMesh, sets => _proxy!.ApplyEndpoints(sets));
         _discovery = new DiscoveryClient(mesh, _state, sink, _telemetry.Meters, _logs.CreateLogger("meshproxy.discovery"), _time, _version);
         await StartProxyAsync(new ProxyServerOptions
         {
@@ -220,10 +225,22 @@ internal sealed class Sidecar : IAsyncDisposable
         _discovery.Declare(_options.Upstreams.Select(upstream => ServiceOf(upstream.Service, mesh.Namespace)));
         _discovery.LoadKept();
         var inbound = _proxy!.Listeners.FirstOrDefault(listener => listener.Name == "inbound")?.EndPoint.Port ?? 0;
-        _registry = new RegistryClient(mesh, inbound, () => Status.IsReady, _channel, _logs.CreateLogger("meshproxy.registry"), _time);
+        _registry = new RegistryClient(mesh, inbound, () => Status.IsReady && ServesSomething, _channel, _logs.CreateLogger("meshproxy.registry"), _time);
         _work.Add(_discovery.RunAsync(_channel, _stop.Token));
         _work.Add(certificates.RenewAsync(_channel, _stop.Token));
         _work.Add(RegisterWhenReadyAsync());
+    }
+
+    private IReadOnlyList<DataPlane.Snapshots.UnitRejection> ApplyInMesh(ProxyConfig config)
+    {
+        var served = ServesSomething;
+        var rejections = _proxy!.Apply(config);
+        if (served != ServesSomething)
+        {
+            _registry?.Notify();
+        }
+
+        return rejections;
     }
 
     private async Task RegisterWhenReadyAsync()

@@ -14,6 +14,9 @@ namespace MeshProxy.Sidecar;
 /// </summary>
 internal sealed class SidecarCommand
 {
+    /// <summary>The exit status of a command line that is not understood.</summary>
+    public const int BadUsage = 2;
+
     private const string EnvironmentPrefix = "MESHPROXY_";
 
     private readonly Func<string, string?> _environment;
@@ -44,7 +47,8 @@ internal sealed class SidecarCommand
 
     /// <summary>Defines the flags.</summary>
     /// <param name="environment">Reads an environment variable.</param>
-    public SidecarCommand(Func<string, string?> environment)
+    /// <param name="run">Runs the proxy; gives the exit status.</param>
+    public SidecarCommand(Func<string, string?> environment, Func<SidecarOptions, Task<int>> run)
     {
         _environment = environment;
         _config = Many("--config", "FILE|DIR: resource documents to serve without a control plane; may be given several times. A directory gives its *.yaml, *.yml and *.json.");
@@ -80,9 +84,19 @@ internal sealed class SidecarCommand
             _config, _control, _joinTokenFile, _namespace, _serviceAccount, _name, _labels, _appPorts, _locality, _weight, _address, _upstreams, _gateway,
             _outbound, _inbound, _admin, _metrics, _stateDirectory, _mutualTls, _egress, _accessLog, _logLevel, _drainTimeout, _appProbes, validate,
         };
+        Root.SetAction(async (parsed, _) =>
+        {
+            var (options, errors) = Read(parsed);
+            foreach (var error in errors)
+            {
+                await Console.Error.WriteLineAsync(error);
+            }
+
+            return options is null ? BadUsage : await run(options);
+        });
     }
 
-    /// <summary>The command; the caller sets the root's action.</summary>
+    /// <summary>The command.</summary>
     public RootCommand Root { get; }
 
     /// <summary>Checks what was given.</summary>

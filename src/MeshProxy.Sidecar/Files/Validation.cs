@@ -31,7 +31,7 @@ internal static class Validation
             return 1;
         }
 
-        output.WriteLine($"{files.Sources.Count} files are valid: {config.Listeners.Length} listeners, {config.Destinations.Count} services.");
+        output.WriteLine($"Valid. Files: {files.Sources.Count}, listeners: {config.Listeners.Length}, services: {config.Destinations.Count}.");
         return 0;
     }
 }
