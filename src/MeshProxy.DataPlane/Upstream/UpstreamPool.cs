@@ -46,6 +46,9 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     // A dial in progress is expected to serve this many waiters once it is ready, when the peer multiplexes.
     private const int WaitersPerMultiplexedDial = 100;
 
+    private static readonly TimeSpan FirstBackOff = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan LongestBackOff = TimeSpan.FromSeconds(5);
+
     private readonly Lock _gate = new();
     private readonly UpstreamConnector _connector;
     private readonly UpstreamPoolOptions _options;
@@ -58,6 +61,8 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     private readonly ConcurrentDictionary<HttpClientConnection, UpstreamConnection> _live = new();
     private volatile UpstreamConnection[] _connections = [];
     private int _dialing;
+    private int _failedDials;
+    private long _backOffUntil;
     private int _waiterCount;
     private bool _retired;
 
@@ -73,6 +78,9 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     }
 
     public PoolKey Key { get; }
+
+    /// <summary>True for a while after a dial failed: better ask another endpoint, if there is one.</summary>
+    public bool IsBackingOff => Volatile.Read(ref _failedDials) > 0 && _time.GetTimestamp() < Volatile.Read(ref _backOffUntil);
 
     /// <summary>Connections that can be leased from.</summary>
     public int ConnectionCount => _connections.Length;
@@ -337,6 +345,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         lock (_gate)
         {
             _dialing--;
+            _failedDials = 0;
             retired = _retired;
             if (!retired)
             {
@@ -367,11 +376,16 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         lock (_gate)
         {
             _dialing--;
+            _backOffUntil = _time.GetTimestamp() + (long)(BackOff(_failedDials++).TotalSeconds * _time.TimestampFrequency);
             last = _dialing == 0 && _connections.Length == 0;
         }
 
         FailWaiters(failure, all: last || Key.Version == HttpProtocolVersion.Http2);
     }
+
+    // Doubles from failure to failure. No jitter: one proxy's dials are caused by requests, which come when they come.
+    private static TimeSpan BackOff(int failures) =>
+        failures < 16 && FirstBackOff * (1 << failures) is var wait && wait < LongestBackOff ? wait : LongestBackOff;
 
     private void FailWaiters(Failure failure, bool all)
     {

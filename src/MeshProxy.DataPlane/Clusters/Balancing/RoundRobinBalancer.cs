@@ -28,17 +28,26 @@ internal sealed class RoundRobinBalancer : IBalancer
             return null;
         }
 
-        var index = Interlocked.Increment(ref _next);
+        // A second choice takes no turn: else, of two endpoints, every first choice would fall on the one that fails.
+        var index = tried is null ? Interlocked.Increment(ref _next) : Volatile.Read(ref _next) + 1;
+        ClusterEndpoint? last = null;
         for (var i = 0u; i < turns.Length; i++)
         {
             var endpoint = turns[(index + i) % (uint)turns.Length];
-            if (endpoint != tried)
+            if (endpoint == tried)
+            {
+                continue;
+            }
+
+            if (!endpoint.Pool.IsBackingOff)
             {
                 return endpoint;
             }
+
+            last ??= endpoint;
         }
 
-        return tried;
+        return last ?? tried;
     }
 
     private static ClusterEndpoint[] Order(IReadOnlyList<ClusterEndpoint> eligible)
