@@ -80,6 +80,22 @@ internal sealed class FileSourceTests
     }
 
     [Test]
+    public void AListenerThatCanNotBeServedEndsTheStartButNotARunningProxy()
+    {
+        Write("a.yaml", Service("one"));
+        IReadOnlyList<UnitRejection> refused = [new UnitRejection("gateway", "spec.listeners[port=80]", "port 80 is taken")];
+        var source = new FileSource([_directory], _ => refused, new Meters(TimeProvider.System), NullLogger.Instance, TimeProvider.System);
+        Assert.That(source.Load, Throws.TypeOf<StartException>().With.Message.Contains("port 80 is taken"));
+
+        refused = [];
+        source.Load();
+        refused = [new UnitRejection("gateway", "spec.listeners[port=81]", "port 81 is taken")];
+        Write("a.yaml", Service("two"));
+        source.Look();
+        Assert.That(source.Look, Throws.Nothing);
+    }
+
+    [Test]
     public void ValidateNamesFileLineAndField()
     {
         Write("a.yaml", Service("one") + "\n  unheard-of: true\n");

@@ -113,6 +113,12 @@ internal sealed class FileSource(
         }
 
         var rejections = apply(config);
+        if (!IsApplied && rejections.FirstOrDefault(rejection => rejection.Unit == "gateway") is { } unserved)
+        {
+            // At start a listener that can not be served is an error to end with; later the proxy serves on without it.
+            throw new StartException($"{unserved.Field}: {unserved.Reason}");
+        }
+
         foreach (var rejection in rejections)
         {
             meters.OnConfigRejected(rejection.Unit.Split('/')[0]);

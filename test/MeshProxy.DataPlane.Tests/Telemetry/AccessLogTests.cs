@@ -95,15 +95,16 @@ internal sealed class AccessLogTests
             Parallel.For(0, 4, _ =>
             {
                 var record = Record(Head("GET", "/x", "a"));
-                for (var i = 0; i < 500; i++)
+                for (var i = 0; i < 200; i++)
                 {
+                    // Even all of them on one thread fit into its buffer: nothing may be dropped.
                     log.Write(record, Start, TimeSpan.FromMilliseconds(1));
                 }
             });
         }
 
         var lines = Encoding.UTF8.GetString(sink.ToArray()).Split('\n', StringSplitOptions.RemoveEmptyEntries);
-        Assert.That(lines, Has.Length.EqualTo(2000));
+        Assert.That(lines, Has.Length.EqualTo(800));
         foreach (var line in lines)
         {
             Assert.DoesNotThrow(() => JsonDocument.Parse(line).Dispose(), line);
