@@ -12,9 +12,6 @@ internal static partial class ProxyLog
     [LoggerMessage(1, LogLevel.Warning, "refused a connection: direction {Direction}, from {Source}, reason {Reason}: {Detail}")]
     public static partial void ConnectionRefused(ILogger logger, Direction direction, EndPoint? source, string reason, string detail);
 
-    [LoggerMessage(2, LogLevel.Information, "malformed request, flag DPE, answered {Status}: {Detail}")]
-    public static partial void MalformedRequest(ILogger logger, int status, string detail);
-
     [LoggerMessage(3, LogLevel.Information, "ended an HTTP/2 connection: {Reason}, GOAWAY {Code}: {Detail}")]
     public static partial void BrokenConnection(ILogger logger, ConnectionCloseReason reason, Http2ErrorCode code, string detail);
 }

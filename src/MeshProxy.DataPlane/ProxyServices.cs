@@ -28,7 +28,7 @@ internal sealed class ProxyServices(
     ILogger log)
 {
     private readonly TcpForwarderLimits _tcpLimits = new();
-    private readonly ServerCodecs _codecs = new(forwarding.Time, log);
+    private readonly ServerCodecs _codecs = new(forwarding, log);
 
     public ProxyServerOptions Options { get; } = options;
 

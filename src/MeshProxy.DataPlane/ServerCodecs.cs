@@ -1,6 +1,10 @@
+using System.Globalization;
+using System.Text;
+using MeshProxy.DataPlane.Failures;
 using MeshProxy.DataPlane.Forwarding;
 using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.Http;
+using MeshProxy.Http.Fields;
 using MeshProxy.Http.Http1;
 using MeshProxy.Http.Http2;
 using Microsoft.AspNetCore.Connections;
@@ -8,34 +12,60 @@ using Microsoft.Extensions.Logging;
 
 namespace MeshProxy.DataPlane;
 
-/// <summary>How the codecs of downstream connections are set up: made once, shared by all connections.</summary>
-internal sealed class ServerCodecs : IHttp1RejectionObserver
+/// <summary>How the codecs of downstream connections are set up.</summary>
+internal sealed class ServerCodecs
 {
+    private readonly ForwardingServices _services;
     private readonly ILogger _log;
     private readonly Http1ServerOptions _http;
     private readonly Http1ServerOptions _https;
     private readonly Http2Options _mesh;
     private readonly Http2Options _edge;
 
-    public ServerCodecs(TimeProvider time, ILogger log)
+    public ServerCodecs(ForwardingServices services, ILogger log)
     {
+        _services = services;
         _log = log;
-        var date = new DateField(time);
-        _http = new Http1ServerOptions { Date = date, RejectionObserver = this };
+        _http = new Http1ServerOptions { Date = new DateField(services.Time) };
         _https = _http with { Scheme = "https"u8.ToArray() };
-        _mesh = new Http2Options { Limits = Http2Limits.Mesh, TimeProvider = time, OnError = OnError };
+        _mesh = new Http2Options { Limits = Http2Limits.Mesh, TimeProvider = services.Time, OnError = OnError };
         _edge = _mesh with { Limits = Http2Limits.Edge };
     }
 
     public HttpServerConnection Create(ConnectionContext connection, HttpProtocolVersion version, DownstreamConnection downstream)
     {
         var pipe = connection.Transport;
-        return version == HttpProtocolVersion.Http2
-            ? new Http2ServerConnection(pipe.Input, pipe.Output, downstream.Direction == Direction.Gateway ? _edge : _mesh)
-            : new Http1ServerConnection(pipe.Input, pipe.Output, downstream.Info.IsTls ? _https : _http);
+        if (version == HttpProtocolVersion.Http2)
+        {
+            return new Http2ServerConnection(pipe.Input, pipe.Output, downstream.Direction == Direction.Gateway ? _edge : _mesh);
+        }
+
+        var options = downstream.Info.IsTls ? _https : _http;
+        return new Http1ServerConnection(pipe.Input, pipe.Output, options with { RejectionObserver = new Rejections(_services, downstream) });
     }
 
-    void IHttp1RejectionObserver.OnRejected(Http1ServerConnection connection, int status, string detail) => ProxyLog.MalformedRequest(_log, status, detail);
-
     private void OnError(ConnectionCloseReason reason, Http2ErrorCode code, string detail) => ProxyLog.BrokenConnection(_log, reason, code, detail);
+
+    /// <summary>A request that could not be parsed is answered, counted and logged like any other that the proxy answers itself: flag DPE and a reason.</summary>
+    private sealed class Rejections(ForwardingServices services, DownstreamConnection downstream) : IHttp1RejectionObserver
+    {
+        public ReadOnlyMemory<byte> OnRejected(Http1ServerConnection connection, ResponseHead response, string detail)
+        {
+            var failure = new Failure(FailureCause.DownstreamProtocolError, FailureStage.Downstream, RetrySafety.Never, Initiator.Peer, detail);
+            var flag = FailureMap.Of(failure.Cause).Flag;
+            if (downstream.TellsDetail)
+            {
+                response.Fields.Add(KnownField.MeshFailure, Encoding.ASCII.GetBytes(FailureField.Format(failure)));
+            }
+
+            response.Fields.Add(KnownField.ContentType, "text/plain; charset=utf-8"u8);
+            var record = new RequestRecord();
+            record.Begin(downstream.Direction, new RequestHead(), downstream.Info, services.Time.GetTimestamp());
+            record.Status = response.Status;
+            record.Failure = failure;
+            record.Flag = flag;
+            services.Telemetry.Complete(record);
+            return Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{response.Status} {flag}: {detail}\n"));
+        }
+    }
 }

@@ -321,15 +321,17 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
 
     private void Reject(Http1Error error)
     {
-        Options.RejectionObserver?.OnRejected(this, error.Status, error.Detail);
         var head = _exchange.Response;
         head.Clear();
         head.Status = error.Status;
+        var body = Options.RejectionObserver is { } observer ? observer.OnRejected(this, head, error.Detail) : default;
         var written = 0;
-        var room = _output.Begin(HeadWriter.Bound(head));
+        var room = _output.Begin(HeadWriter.Bound(head) + body.Length);
         try
         {
-            written = HeadWriter.WriteResponse(room, head, default, 0, ConnectionOptions.Close, Options.Date);
+            written = HeadWriter.WriteResponse(room, head, default, body.Length, ConnectionOptions.Close, Options.Date);
+            body.Span.CopyTo(room[written..]);
+            written += body.Length;
         }
         finally
         {

@@ -1,13 +1,14 @@
 namespace MeshProxy.Http.Http1;
 
-/// <summary>Hears of requests that a connection refused by itself, before any handler saw them.</summary>
+/// <summary>Hears of requests that a connection refuses by itself, before any handler saw them, and says why to the peer.</summary>
 public interface IHttp1RejectionObserver
 {
-    /// <summary>Called on the connection's reading thread: return at once.</summary>
+    /// <summary>Called on the connection's reading thread before the answer is written: return at once.</summary>
     /// <param name="connection">Where.</param>
-    /// <param name="status">The status that was answered.</param>
+    /// <param name="response">The answer, with its status; fields may be added, but none that frames it.</param>
     /// <param name="detail">A short snake_case detail, a constant.</param>
-    void OnRejected(Http1ServerConnection connection, int status, string detail);
+    /// <returns>The answer's body; empty: none.</returns>
+    ReadOnlyMemory<byte> OnRejected(Http1ServerConnection connection, ResponseHead response, string detail);
 }
 
 /// <summary>What a server connection is told once. Shared by all connections of a listener.</summary>

@@ -578,6 +578,10 @@ public sealed class ServerConnectionTests
     {
         public List<(int Status, string Detail)> All { get; } = [];
 
-        public void OnRejected(Http1ServerConnection connection, int status, string detail) => All.Add((status, detail));
+        public ReadOnlyMemory<byte> OnRejected(Http1ServerConnection connection, ResponseHead response, string detail)
+        {
+            All.Add((response.Status, detail));
+            return default;
+        }
     }
 }
