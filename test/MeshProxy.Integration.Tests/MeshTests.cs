@@ -96,12 +96,13 @@ internal sealed class MeshTests
         Assert.That(seen, Does.Not.Contain("forged"));
     }
 
-    [Test]
+    [TestCase("1.1")]
+    [TestCase("2.0")]
     [CancelAfter(30_000)]
-    public async Task Trailers_cross_from_http1_over_the_mesh_to_http2()
+    public async Task Trailers_of_an_http2_application_reach_callers_of_both_versions(string version)
     {
-        using var http = Via.Http(_checkout.Outbound, HttpVersion.Version20);
-        using var response = await http.GetAsync("http://payments/trailers");
+        using var http = Via.Http(_checkout.Outbound, Version.Parse(version));
+        using var response = await http.GetAsync("http://payments:9091/trailers");
         Assert.That(await response.Content.ReadAsStringAsync(), Is.EqualTo("with trailers"));
         Assert.That(response.TrailingHeaders.GetValues("x-checksum"), Is.EqualTo(new[] { "42" }));
     }
