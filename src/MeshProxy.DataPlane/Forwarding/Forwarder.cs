@@ -307,6 +307,12 @@ internal sealed class Forwarder : IExchangeObserver
     private async ValueTask<bool> SendAsync(HttpClientExchange upstream)
     {
         var request = _downstream.Request;
+        if (!_endpoint!.Pool.Key.IsMesh && !request.Scheme.SequenceEqual("http"u8))
+        {
+            // This hop is plaintext. A server that compares :scheme with its own transport (Kestrel does) resets the stream of an https request.
+            request.SetScheme("http"u8);
+        }
+
         if (!upstream.WriteHead(request))
         {
             return false;
