@@ -126,7 +126,9 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
             }
             else if (end.Reason != StreamResetReason.None || !_exchange.ResponseComplete)
             {
-                EndedAbruptly = true;
+                // A response that is whole is delivered in order, also when its handler gave up the rest of the request.
+                EndedAbruptly = !_exchange.ResponseComplete;
+                lingers = _exchange.ResponseComplete && end.Initiator == Initiator.Us;
                 reason = end.Reason switch
                 {
                     StreamResetReason.ConnectionReset => ConnectionCloseReason.TransportError,

@@ -62,7 +62,9 @@ internal static class ExchangeStream
         }
     }
 
-    public static void Reset(Http2Stream stream, StreamEnd end)
+    /// <summary>Ends a stream. A server that has sent all of its response asks with NO_ERROR for no more of the request (RFC 9113 section 8.1): any
+    /// other code would take the response back.</summary>
+    public static void Reset(Http2Stream stream, StreamEnd end, bool isServer = false)
     {
         var connection = stream.Connection;
         Deferred deferred;
@@ -73,7 +75,8 @@ internal static class ExchangeStream
                 return;
             }
 
-            connection.ResetStream(stream, CodeOf(end), end);
+            var isWhole = isServer && !stream.State.CanSend && end is { Reason: StreamResetReason.Cancelled, WireCode: 0 };
+            connection.ResetStream(stream, isWhole ? Http2ErrorCode.NoError : CodeOf(end), end);
             deferred = connection.Writer.TakeDeferred();
         }
 

@@ -77,7 +77,7 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
             _isEndTold = true;
         }
 
-        ExchangeStream.Reset(Stream, end);
+        ExchangeStream.Reset(Stream, end, isServer: true);
     }
 
     /// <summary>Keeps the handler's task until it completes.</summary>
