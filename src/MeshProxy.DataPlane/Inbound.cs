@@ -58,7 +58,7 @@ internal sealed class Inbound(ProxyServices services, TlsServerStep tls)
     /// <returns>False when it is TLS of the mesh.</returns>
     private async Task<bool> TakePlaintextAsync(ConnectionContext connection, ConnectionInfo info)
     {
-        var detected = await ProtocolDetector.DetectAsync(connection.Transport.Input, services.Options.DetectionTimeout, services.Forwarding.Time);
+        var detected = await services.DetectAsync(connection, services.Options.DetectionTimeout);
         if (detected == DetectedProtocol.Tls)
         {
             var serverName = await services.PeekServerNameAsync(connection);

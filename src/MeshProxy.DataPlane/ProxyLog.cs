@@ -12,6 +12,9 @@ internal static partial class ProxyLog
     [LoggerMessage(1, LogLevel.Warning, "refused a connection: direction {Direction}, from {Source}, reason {Reason}: {Detail}")]
     public static partial void ConnectionRefused(ILogger logger, Direction direction, EndPoint? source, string reason, string detail);
 
+    [LoggerMessage(4, LogLevel.Error, "the tick that judges timeouts failed: a bug")]
+    public static partial void TickFailed(ILogger logger, Exception bug);
+
     [LoggerMessage(3, LogLevel.Information, "ended an HTTP/2 connection: {Reason}, GOAWAY {Code}: {Detail}")]
     public static partial void BrokenConnection(ILogger logger, ConnectionCloseReason reason, Http2ErrorCode code, string detail);
 }

@@ -42,6 +42,7 @@ public sealed class ProxyServer : IAsyncDisposable
     private readonly Dictionary<(string Address, int Port), Listener> _gatewayListeners = [];
     private TrustBundle? _lastBundle;
     private ITimer? _tick;
+    private int _ticking;
 
     /// <summary>Makes a data plane that is not started yet.</summary>
     /// <param name="options">How it runs.</param>
@@ -70,13 +71,14 @@ public sealed class ProxyServer : IAsyncDisposable
         var connector = new UpstreamConnector(dialer, identity is null ? null : new TlsClientStep(identity, identity, time));
         _inboundTls = identity is null ? null : TlsServerStep.ForMesh(identity, identity, time);
         var random = new Random(System.Security.Cryptography.RandomNumberGenerator.GetInt32(int.MaxValue));
-        var clusterServices = new ClusterServices(connector, identity, options.TrustDomain, time, random);
+        var clusterServices = new ClusterServices(connector, identity, options.TrustDomain, telemetry.Meters, time, random);
         _clusters = new ClusterStore(clusterServices, options.ApplicationAddress);
         _compiler = new SnapshotCompiler(_clusters, telemetry.Meters, options.Namespace);
         var forwarding = new ForwardingServices(telemetry, time, new RequestIdSource(), new ForwardingLimits(), _log);
         _services = new ProxyServices(options, _cell, forwarding, connector, clusterServices, new ConnectionRegistry(), demand, _log);
         if (identity is not null)
         {
+            _lastBundle = identity.Bundle;
             identity.BundleChanged += OnTrustChanged;
         }
     }
@@ -131,8 +133,9 @@ public sealed class ProxyServer : IAsyncDisposable
     {
         lock (_applying)
         {
-            var (snapshot, rejections) = _compiler.Compile(config, _cell.Current);
+            var (snapshot, rejections, named) = _compiler.Compile(config, _cell.Current);
             _cell.Current = snapshot;
+            _clusters.Keep(named, _services.Forwarding.NowMilliseconds);
             return [.. rejections, .. BindGatewayPorts(snapshot)];
         }
     }
@@ -154,7 +157,6 @@ public sealed class ProxyServer : IAsyncDisposable
     {
         _services.IsDraining = true;
         var end = _time.GetTimestamp() + (long)(deadline.TotalSeconds * _time.TimestampFrequency);
-        var quiet = 0;
 
         // Spread over the first tenth of the deadline (at most one second), so that reconnecting peers do not all arrive somewhere else at once.
         var entries = _services.Registry.Snapshot();
@@ -168,13 +170,16 @@ public sealed class ProxyServer : IAsyncDisposable
             }
         }
 
-        while (_time.GetTimestamp() < end && quiet < 4)
+        // Callers that come back again and again are served for the first four fifths of the time; then nobody new is let in, and who is in gets to finish.
+        var lastAccept = end - (long)(deadline.TotalSeconds / 5 * _time.TimestampFrequency);
+        await WaitQuietAsync(lastAccept);
+        await StopAcceptingAsync();
+        foreach (var entry in _services.Registry.Snapshot())
         {
-            await Task.Delay(DrainPoll, _time);
-            quiet = _services.Registry.Count == 0 ? quiet + 1 : 0;
+            entry.Drain(ConnectionCloseReason.Drain);
         }
 
-        await StopAcceptingAsync();
+        await WaitQuietAsync(end);
         foreach (var entry in _services.Registry.Snapshot())
         {
             entry.Abort(ConnectionCloseReason.Drain);
@@ -195,7 +200,12 @@ public sealed class ProxyServer : IAsyncDisposable
             entry.Abort(ConnectionCloseReason.Drain);
         }
 
-        _clusters.Keep(new HashSet<Cluster>());
+        if (_trust is not null)
+        {
+            _trust.BundleChanged -= OnTrustChanged;
+        }
+
+        _clusters.Stop();
     }
 
     /// <summary>Clusters and their endpoints, for the admin page.</summary>
@@ -203,6 +213,16 @@ public sealed class ProxyServer : IAsyncDisposable
 
     /// <summary>Live connections from downstreams, for the admin page.</summary>
     public IReadOnlyList<ConnectionView> DescribeConnections() => [.. _services.Registry.Snapshot().OfType<DownstreamEntry>().Select(ConnectionView.Of)];
+
+    // Several looks in a row: a connection is counted only from its first bytes, or its handshake, on.
+    private async Task WaitQuietAsync(long until)
+    {
+        for (var quiet = 0; quiet < 4 && _time.GetTimestamp() < until;)
+        {
+            await Task.Delay(DrainPoll, _time);
+            quiet = _services.Registry.Count == 0 ? quiet + 1 : 0;
+        }
+    }
 
     private async Task BindAsync(string name, IPEndPoint endPoint, Func<ConnectionContext, Task> serve, CancellationToken cancellation)
     {
@@ -260,19 +280,32 @@ public sealed class ProxyServer : IAsyncDisposable
 
     private void OnTick()
     {
-        var now = _services.Forwarding.NowMilliseconds;
-        foreach (var entry in _services.Registry.Snapshot())
+        // A tick that takes longer than its interval is not run a second time beside itself. What it throws would end the process.
+        if (Interlocked.Exchange(ref _ticking, 1) != 0)
         {
-            entry.OnTick(now);
+            return;
         }
 
-        _clusters.OnTick(now);
+        try
+        {
+            var now = _services.Forwarding.NowMilliseconds;
+            _services.Registry.ForEach(now, static (entry, at) => entry.OnTick(at));
+            _clusters.OnTick(now);
+        }
+        catch (Exception bug)
+        {
+            ProxyLog.TickFailed(_log, bug);
+        }
+        finally
+        {
+            Volatile.Write(ref _ticking, 0);
+        }
     }
 
     private void OnTrustChanged(TrustBundle bundle)
     {
         var before = Interlocked.Exchange(ref _lastBundle, bundle);
-        var removed = before is not null && before.Roots.Any(root => !bundle.Roots.Contains(root));
+        var removed = before is not null && before.Roots.Any(root => !bundle.Roots.Any(kept => kept.RawDataMemory.Span.SequenceEqual(root.RawDataMemory.Span)));
         lock (_applying)
         {
             _clusters.OnTrustChanged(removed);
@@ -281,7 +314,7 @@ public sealed class ProxyServer : IAsyncDisposable
         // A root was taken away: whoever was let in by it is out. Peers with a good certificate come back on their own.
         if (removed)
         {
-            foreach (var entry in _services.Registry.Snapshot().Where(entry => entry is DownstreamEntry { Info.IsMutualTls: true }))
+            foreach (var entry in _services.Registry.Snapshot().Where(entry => entry is DownstreamEntry { Info.IsMutualTls: true } or TcpConnectionEntry { IsMeshUpstream: true }))
             {
                 entry.Abort(ConnectionCloseReason.Revoked);
             }

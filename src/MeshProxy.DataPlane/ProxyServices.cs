@@ -10,6 +10,7 @@ using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.DataPlane.Transport;
 using MeshProxy.DataPlane.Upstream;
 using MeshProxy.Http;
+using MeshProxy.Http.Http1;
 using MeshProxy.Model.Config;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Logging;
@@ -56,12 +57,27 @@ internal sealed class ProxyServices(
         Forwarding.Telemetry.Meters.OnConnectionOpened(downstream.Direction, downstream.Info);
         if (IsDraining)
         {
-            codec.Drain(ConnectionCloseReason.Drain);
+            // HTTP/1.1 is told with its first response. HTTP/2 would be told before its first request, and come again and again for nothing: it is told
+            // when it has been of use.
+            if (version == HttpProtocolVersion.Http2)
+            {
+                entry.DrainsWhenUsed = true;
+            }
+            else
+            {
+                codec.Drain(ConnectionCloseReason.Drain);
+            }
         }
 
         await codec.RunAsync(downstream);
         Registry.Remove(entry);
         Forwarding.Telemetry.Meters.OnConnectionClosed(downstream.Direction);
+        if (codec is Http1ServerConnection { EndedAbruptly: true })
+        {
+            // A response that was cut off must not look whole: an orderly end is how a body without length ends.
+            connection.Abort(new ConnectionAbortedException("a response was broken off"));
+        }
+
         await connection.DisposeAsync();
     }
 
@@ -81,12 +97,25 @@ internal sealed class ProxyServices(
     /// <summary>The HTTP version of a connection that was not declared to speak anything: judged by its first bytes, null when it is not HTTP or when nothing
     /// came in time.</summary>
     public async ValueTask<HttpProtocolVersion?> DetectHttpAsync(ConnectionContext connection, TimeSpan? timeout = null) =>
-        await ProtocolDetector.DetectAsync(connection.Transport.Input, timeout ?? Options.DetectionTimeout, Forwarding.Time) switch
+        await DetectAsync(connection, timeout ?? Options.DetectionTimeout) switch
         {
             DetectedProtocol.Http1 => HttpProtocolVersion.Http11,
             DetectedProtocol.Http2 => HttpProtocolVersion.Http2,
             _ => null,
         };
+
+    /// <summary>What a connection speaks. One that was reset before it said anything is opaque: whoever serves it will see that.</summary>
+    public async ValueTask<DetectedProtocol> DetectAsync(ConnectionContext connection, TimeSpan timeout)
+    {
+        try
+        {
+            return await ProtocolDetector.DetectAsync(connection.Transport.Input, timeout, Forwarding.Time);
+        }
+        catch (IOException)
+        {
+            return DetectedProtocol.Opaque;
+        }
+    }
 
     /// <summary>The HTTP version of a connection that is declared to speak HTTP. What is no HTTP, or too slow with its first bytes, is left to the HTTP/1.1
     /// codec to refuse.</summary>
@@ -100,7 +129,17 @@ internal sealed class ProxyServices(
         await using var timer = Forwarding.Time.CreateTimer(static pipe => ((PipeReader)pipe!).CancelPendingRead(), input, Options.HandshakeTimeout, Timeout.InfiniteTimeSpan);
         while (true)
         {
-            var read = await input.ReadAsync();
+            ReadResult read;
+            try
+            {
+                read = await input.ReadAsync();
+            }
+            catch (IOException)
+            {
+                // Reset before it said anything: whoever serves it will see that.
+                return null;
+            }
+
             var result = ClientHello.TryParse(read.Buffer, out var serverName, out _);
             if (result != ClientHelloResult.Incomplete || read.IsCompleted || read.IsCanceled)
             {
@@ -125,7 +164,7 @@ internal sealed class ProxyServices(
     public WeightedBackends PassThrough(IPEndPoint original)
     {
         var id = new ClusterId(new ResourceName("egress", "passthrough"), original.Port);
-        var cluster = new Cluster(new ClusterConfig { Id = id, Protocol = AppProtocol.Tcp, ConnectTimeout = TimeSpan.FromSeconds(5) }, clusterServices);
+        var cluster = new Cluster(new ClusterConfig { Id = id, Protocol = AppProtocol.Tcp, ConnectTimeout = TimeSpan.FromSeconds(5) }, clusterServices, metersName: "egress/passthrough");
         cluster.Update(new EndpointSetConfig(id, [new EndpointConfig { Id = original.ToString(), Address = original.Address.ToString(), Port = original.Port }]));
         return new WeightedBackends([new RouteBackend(cluster, 1, null, MessageFilters.None, Forwarding.Telemetry.Meters.ForRoute(Direction.Outbound, cluster.ServiceName, "-"))]);
     }
@@ -157,6 +196,13 @@ internal sealed class HttpConnectionEntry(
     ConnectionContext connection, HttpServerConnection codec, DownstreamConnection downstream, DateTimeOffset? peerNotAfter, TimeProvider time)
     : DownstreamEntry(connection, downstream.Info, downstream.Direction)
 {
+    private const int UnusedTicks = 10;
+
+    private int _ticks;
+
+    /// <summary>It came while the proxy was draining: to be told after its first exchange, or after a second without one.</summary>
+    public bool DrainsWhenUsed { get; set; }
+
     public override int ActiveExchanges => codec.ActiveExchanges;
 
     public override long TotalExchanges => codec.TotalExchanges;
@@ -166,6 +212,12 @@ internal sealed class HttpConnectionEntry(
         if (peerNotAfter is { } end && time.GetUtcNow() >= end)
         {
             codec.Drain(ConnectionCloseReason.MaxAge);
+        }
+
+        if (DrainsWhenUsed && (codec.TotalExchanges > 0 || ++_ticks >= UnusedTicks))
+        {
+            DrainsWhenUsed = false;
+            codec.Drain(ConnectionCloseReason.Drain);
         }
 
         downstream.OnTick(nowMilliseconds);
@@ -184,6 +236,9 @@ internal sealed class TcpConnectionEntry(ConnectionContext connection, TcpForwar
     public override int ActiveExchanges => 1;
 
     public override long TotalExchanges => 1;
+
+    /// <summary>Whether its other half runs through the mesh: it ends when the trust that it was judged by does.</summary>
+    public bool IsMeshUpstream => forwarder.IsMeshUpstream;
 
     public override void OnTick(long nowMilliseconds) => forwarder.OnTick(nowMilliseconds);
 

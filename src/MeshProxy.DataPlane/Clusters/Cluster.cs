@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Net;
 using MeshProxy.DataPlane.Clusters.Balancing;
 using MeshProxy.DataPlane.Identity;
+using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.DataPlane.Upstream;
 using MeshProxy.Http;
 using MeshProxy.Model.Config;
@@ -10,7 +11,8 @@ using MeshProxy.Model.Identity;
 namespace MeshProxy.DataPlane.Clusters;
 
 /// <summary>What every cluster of a data plane shares.</summary>
-internal sealed record ClusterServices(UpstreamConnector Connector, ITrustView? Trust, TrustDomain? TrustDomain, TimeProvider Time, Random Random);
+internal sealed record ClusterServices(
+    UpstreamConnector Connector, ITrustView? Trust, TrustDomain? TrustDomain, Meters Meters, TimeProvider Time, Random Random);
 
 /// <summary>
 /// A live group of endpoints: its circuit breaker, its balancer, its endpoints' pools. Stable by <see cref="ClusterId"/>: snapshots come and go, it stays.
@@ -25,13 +27,14 @@ internal sealed class Cluster
     private volatile IBalancer _balancer;
     private EndpointSetConfig? _set;
 
-    public Cluster(ClusterConfig config, ClusterServices services, TimeSpan? idleTimeout = null)
+    public Cluster(ClusterConfig config, ClusterServices services, TimeSpan? idleTimeout = null, string? metersName = null)
     {
         Config = config;
         Name = config.Id.ToString();
         ServiceName = config.Id.Service.ToString();
         CircuitBreaker = new CircuitBreaker(config.CircuitBreaker);
         RetryBudget = new RetryBudget(services.Time);
+        Meters = services.Meters.ForCluster(metersName ?? Name);
         _services = services;
         _idleTimeout = idleTimeout ?? new UpstreamPoolOptions().IdleTimeout;
         _balancer = new RoundRobinBalancer([], 0);
@@ -49,6 +52,9 @@ internal sealed class Cluster
 
     public RetryBudget RetryBudget { get; }
 
+    /// <summary>Where attempts and connections are counted.</summary>
+    public ClusterMeters Meters { get; }
+
     public IReadOnlyList<ClusterEndpoint> Endpoints => _endpoints;
 
     /// <summary>An eligible endpoint, other than the one tried before when there is another.</summary>
@@ -57,44 +63,56 @@ internal sealed class Cluster
     /// <summary>Takes a new configuration; endpoints are kept where their connections may be.</summary>
     public void Update(ClusterConfig config)
     {
+        List<ClusterEndpoint> gone;
         lock (_gate)
         {
             Config = config;
             CircuitBreaker.Config = config.CircuitBreaker;
-            Rebuild();
+            gone = Rebuild();
         }
+
+        Retire(gone);
     }
 
     /// <summary>Takes a new endpoint set.</summary>
     public void Update(EndpointSetConfig set)
     {
+        List<ClusterEndpoint> gone = [];
         lock (_gate)
         {
             if (!set.Equals(_set))
             {
                 _set = set;
-                Rebuild();
+                gone = Rebuild();
             }
         }
+
+        Retire(gone);
     }
 
     /// <summary>The roots changed: new connections are judged by the new ones. When roots were removed, connections judged by them end now, else they drain.</summary>
     public void OnTrustChanged(bool removed)
     {
+        List<ClusterEndpoint> gone;
         lock (_gate)
         {
-            Rebuild(removed);
+            gone = Rebuild();
         }
+
+        Retire(gone, removed);
     }
 
     /// <summary>Ends what it has; for a cluster that no snapshot names any more.</summary>
     public void Retire()
     {
+        List<ClusterEndpoint> gone;
         lock (_gate)
         {
             _set = null;
-            Rebuild();
+            gone = Rebuild();
         }
+
+        Retire(gone);
     }
 
     public void OnTick(long nowMilliseconds)
@@ -124,14 +142,33 @@ internal sealed class Cluster
                 "");
     }
 
-    private void Rebuild(bool revoked = false)
+    // Outside the lock: whoever waits in a pool goes on inside this call.
+    private static void Retire(List<ClusterEndpoint> gone, bool revoked = false)
+    {
+        foreach (var endpoint in gone)
+        {
+            if (revoked)
+            {
+                endpoint.Pool.Abort(ConnectionCloseReason.Revoked);
+            }
+            else
+            {
+                endpoint.Pool.Retire(ConnectionCloseReason.Drain);
+            }
+        }
+    }
+
+    /// <summary>Makes endpoints and balancer anew. Under the lock.</summary>
+    /// <returns>The endpoints that are no more; their pools are to be retired.</returns>
+    private List<ClusterEndpoint> Rebuild()
     {
         var before = _endpoints.ToDictionary(endpoint => endpoint.Config.Id);
         var after = new List<ClusterEndpoint>();
         var seen = new HashSet<string>();
         foreach (var config in _set?.Endpoints ?? [])
         {
-            if (!seen.Add(config.Id))
+            // Addresses are checked where documents are read; what is none all the same must not take the other endpoints with it.
+            if (!seen.Add(config.Id) || !IPAddress.TryParse(config.Address, out _))
             {
                 continue;
             }
@@ -151,17 +188,7 @@ internal sealed class Cluster
 
         _endpoints = [.. after];
         _balancer = new RoundRobinBalancer([.. after.Where(endpoint => endpoint.IsEligible)], (uint)_services.Random.Next());
-        foreach (var gone in before.Values)
-        {
-            if (revoked)
-            {
-                gone.Pool.Abort(ConnectionCloseReason.Revoked);
-            }
-            else
-            {
-                gone.Pool.Retire(ConnectionCloseReason.Drain);
-            }
-        }
+        return [.. before.Values];
     }
 
     private UpstreamPool NewPool(PoolKey key)
@@ -172,6 +199,6 @@ internal sealed class Cluster
             IdleTimeout = key.Version == HttpProtocolVersion.Http2 ? TimeSpan.FromMinutes(5) : _idleTimeout,
             KeepAlive = key.IsMesh,
         };
-        return new UpstreamPool(key, _services.Connector, options, CircuitBreaker, _services.Time);
+        return new UpstreamPool(key, _services.Connector, options, CircuitBreaker, Meters, _services.Time);
     }
 }

@@ -24,11 +24,15 @@ namespace MeshProxy.DataPlane.Forwarding;
 /// One object serves one exchange object of the codec for its whole life. Its loop waits for the next exchange instead of being started for each: an async
 /// method that is never re-entered allocates once, and what it awaits is pooled or reusable.
 /// Threads: the loop runs on whatever thread completed the last wait, one at a time. <see cref="Stop"/> may come from any thread; <see cref="_gate"/> makes
-/// it see either the attempt in flight or none, so that it never resets an exchange that was handed back.
+/// it see either the attempt in flight or none. It resets outside of the lock, because resetting runs continuations, of this exchange and of others; what
+/// the loop would hand back meanwhile (<see cref="Stopping"/>) is handed back when it is done, so that it never resets what has a new owner.
 /// </summary>
 internal sealed class Forwarder : IExchangeObserver
 {
     private const long Never = long.MaxValue;
+
+    // What an HTTP/1.1 client connection says when it died before any byte of a response, having served before (Http1ClientExchange.IsReused).
+    private const string ReusedConnectionClosed = "reused_connection_closed";
 
     private readonly Lock _gate = new();
     private readonly DownstreamConnection _connection;
@@ -41,7 +45,10 @@ internal sealed class Forwarder : IExchangeObserver
 
     // The exchange in progress.
     private bool _active;
+    private int _generation;
     private Failure _stop;
+    private Stopping? _stopping;
+    private long _pumpedBytes;
     private HttpClientExchange? _upstream;
     private ClusterEndpoint? _endpoint;
     private Cluster? _cluster;
@@ -79,22 +86,30 @@ internal sealed class Forwarder : IExchangeObserver
     /// <summary>Judges the deadlines of the exchange in progress.</summary>
     public void OnTick(long now)
     {
+        var generation = Volatile.Read(ref _generation);
         if (!Volatile.Read(ref _active))
         {
             return;
         }
 
+        if (_pump is { } pump && pump.Bytes is var bytes && bytes != _pumpedBytes)
+        {
+            // An upload is activity too.
+            _pumpedBytes = bytes;
+            Volatile.Write(ref _lastActivity, now);
+        }
+
         if (now >= Volatile.Read(ref _exchangeDeadline))
         {
-            Stop(Timeout(FailureCause.MaxDuration, "request_timeout: the exchange took longer than the route's timeouts.request"));
+            Stop(Timeout(FailureCause.MaxDuration, "request_timeout: the exchange took longer than the route's timeouts.request"), generation);
         }
         else if (now >= Volatile.Read(ref _headDeadline))
         {
-            Stop(Timeout(FailureCause.UpstreamTimeout, $"response_timeout: no response head from {_endpoint?.Address ?? "any endpoint"} in time"));
+            Stop(Timeout(FailureCause.UpstreamTimeout, $"response_timeout: no response head from {_endpoint?.Address ?? "any endpoint"} in time"), generation);
         }
         else if (now - Volatile.Read(ref _lastActivity) >= (long)_services.Limits.StreamIdleTimeout.TotalMilliseconds)
         {
-            Stop(Timeout(FailureCause.StreamIdle, "stream_idle: nothing moved in either direction"));
+            Stop(Timeout(FailureCause.StreamIdle, "stream_idle: nothing moved in either direction"), generation);
         }
 
         static Failure Timeout(FailureCause cause, string detail) => new(cause, FailureStage.Waiting, RetrySafety.Never, Initiator.Us, detail);
@@ -116,8 +131,10 @@ internal sealed class Forwarder : IExchangeObserver
             }
 
             // 5 complete
-            Complete();
-            _done.Set();
+            if (Complete())
+            {
+                _done.Set();
+            }
         }
     }
 
@@ -151,6 +168,7 @@ internal sealed class Forwarder : IExchangeObserver
         // 3 attempts
         ClusterEndpoint? tried = null;
         var retries = _connection.Retries ? _services.Limits.MaxRetries : 0;
+        var renewals = _connection.Retries ? 0 : 1;
         while (!failure.IsFailure)
         {
             failure = TakePlace(tried);
@@ -160,7 +178,8 @@ internal sealed class Forwarder : IExchangeObserver
             }
 
             _record.Attempts++;
-            failure = await _endpoint!.Pool.AcquireAsync(_waiter) ? Attach(_waiter.Exchange!) : _waiter.Failure;
+            var isStale = false;
+            failure = await AcquireAsync() ? Attach(_waiter.Exchange!) : _waiter.Failure;
             if (!failure.IsFailure)
             {
                 var upstream = _upstream!;
@@ -174,19 +193,25 @@ internal sealed class Forwarder : IExchangeObserver
                 }
 
                 failure = JudgeHead(upstream, answered);
-                if (!failure.IsFailure)
-                {
-                    break;
-                }
+                isStale = failure.IsFailure && upstream.End.Detail == ReusedConnectionClosed;
             }
 
-            await EndAttemptAsync();
-            if (retries == 0 || !MayRetry(ref failure))
+            _cluster!.Meters.OnAttempt(FailureMap.Of(failure.Cause).Flag);
+            if (!failure.IsFailure)
             {
                 break;
             }
 
-            retries--;
+            await EndAttemptAsync();
+
+            // An inbound leaves retries to the data plane where the request entered the mesh, but for a connection to its own application that died of age.
+            if ((retries == 0 && !(isStale && renewals > 0)) || !MayRetry(ref failure))
+            {
+                break;
+            }
+
+            retries -= retries > 0 ? 1 : 0;
+            renewals = 0;
             tried = _endpoint;
             failure = default;
         }
@@ -202,15 +227,21 @@ internal sealed class Forwarder : IExchangeObserver
             await FailAsync(failure);
         }
 
-        await EndRequestBodyAsync();
         await EndAttemptAsync();
+        await EndRequestBodyAsync();
     }
 
     private void Begin()
     {
         _record.Begin(_connection.Direction, _downstream.Request, _connection.Info, _services.Time.GetTimestamp());
         _lastActivity = _services.NowMilliseconds;
-        _active = true;
+        _pumpedBytes = 0;
+        lock (_gate)
+        {
+            _generation++;
+            _active = true;
+        }
+
         _downstream.Observer = this;
     }
 
@@ -293,6 +324,26 @@ internal sealed class Forwarder : IExchangeObserver
         return default;
     }
 
+    private ValueTask<bool> AcquireAsync()
+    {
+        var acquiring = _endpoint!.Pool.AcquireAsync(_waiter);
+        if (Stopped() is { IsFailure: true } stop)
+        {
+            // Stopped before there was a wait that could be told.
+            _waiter.TryFail(stop);
+        }
+
+        return acquiring;
+    }
+
+    private Failure Stopped()
+    {
+        lock (_gate)
+        {
+            return _stop;
+        }
+    }
+
     private Failure Attach(HttpClientExchange upstream)
     {
         lock (_gate)
@@ -327,6 +378,11 @@ internal sealed class Forwarder : IExchangeObserver
             if (!await pump.AttachAsync(upstream, _downstream.RequestBody))
             {
                 return false;
+            }
+
+            if (pump.IsComplete)
+            {
+                OnRequestSent();
             }
         }
         else if (_downstream.RequestBody.TryRead(out var chunk) && IsWhole(chunk))
@@ -364,8 +420,13 @@ internal sealed class Forwarder : IExchangeObserver
         }
     }
 
-    private void OnRequestBroken() => Stop(new Failure(
-        FailureCause.DownstreamLeft, FailureStage.Sending, RetrySafety.Never, Initiator.Peer, $"request_body_{_pump!.Broken.Detail ?? "broken_off"}"));
+    private void OnRequestBroken()
+    {
+        // A body that breaks the rules can be answered; one whose sender is gone can not.
+        var broken = _pump!.Broken;
+        var cause = broken.Reason is StreamResetReason.ProtocolError or StreamResetReason.LimitExceeded ? FailureCause.DownstreamProtocolError : FailureCause.DownstreamLeft;
+        Stop(new Failure(cause, FailureStage.Sending, RetrySafety.Never, Initiator.Peer, $"request_body: {broken.Detail ?? "broken_off"}"));
+    }
 
     private async ValueTask RelayInformationalAsync(ResponseHead response)
     {
@@ -383,9 +444,9 @@ internal sealed class Forwarder : IExchangeObserver
     {
         Volatile.Write(ref _headDeadline, Never);
         _lastActivity = _services.NowMilliseconds;
-        if (_stop.IsFailure)
+        if (Stopped() is { IsFailure: true } stop)
         {
-            return _stop;
+            return stop;
         }
 
         var response = upstream.Response;
@@ -409,7 +470,7 @@ internal sealed class Forwarder : IExchangeObserver
 
     private bool MayRetry(ref Failure failure)
     {
-        if (_stop.IsFailure || failure.Safety == RetrySafety.Never)
+        if (failure.Safety == RetrySafety.Never || Stopped().IsFailure)
         {
             return false;
         }
@@ -476,7 +537,8 @@ internal sealed class Forwarder : IExchangeObserver
 
             if (chunk.IsBroken)
             {
-                var failure = _stop.IsFailure ? _stop : Attempt.FailureOf(chunk.End, wasSent: true, _endpoint!, FailureStage.Relaying);
+                var stop = Stopped();
+                var failure = stop.IsFailure ? stop : Attempt.FailureOf(chunk.End, wasSent: true, _endpoint!, FailureStage.Relaying);
                 _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, chunk.End.Initiator, 0x2, "upstream_broke_off"));
                 return failure;
             }
@@ -515,9 +577,19 @@ internal sealed class Forwarder : IExchangeObserver
         }
     }
 
-    private Failure DownstreamLeft() => _stop.IsFailure
-        ? _stop
-        : new Failure(FailureCause.DownstreamLeft, FailureStage.Relaying, RetrySafety.Never, Initiator.Peer, _downstream.End.Detail ?? "downstream_left");
+    private Failure DownstreamLeft()
+    {
+        if (Stopped() is { IsFailure: true } stop)
+        {
+            return stop;
+        }
+
+        // The codec refuses to send what would be no message: that is the endpoint's doing.
+        var end = _downstream.End;
+        return end is { Reason: StreamResetReason.ProtocolError, Initiator: Initiator.Us }
+            ? new Failure(FailureCause.UpstreamProtocolError, FailureStage.Relaying, RetrySafety.Never, Initiator.Peer, $"{end.Detail}: {_endpoint!.Address} ({_endpoint.Config.Id})")
+            : new Failure(FailureCause.DownstreamLeft, FailureStage.Relaying, RetrySafety.Never, Initiator.Peer, end.Detail ?? "downstream_left");
+    }
 
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
     private async ValueTask FailAsync(Failure failure)
@@ -567,7 +639,13 @@ internal sealed class Forwarder : IExchangeObserver
         _hasPlace = false;
         if (_pumpRunning)
         {
-            await _pump!.DetachAsync();
+            if (!_pump!.IsComplete)
+            {
+                // The pump may be writing to a peer that reads no more: the attempt is over all the same.
+                _upstream?.Reset(new StreamEnd(StreamResetReason.Cancelled, Initiator.Us, 0, "attempt_over"));
+            }
+
+            await _pump.DetachAsync();
         }
 
         HttpClientExchange? upstream;
@@ -575,6 +653,11 @@ internal sealed class Forwarder : IExchangeObserver
         {
             upstream = _upstream;
             _upstream = null;
+            if (upstream is not null && _stopping is { } stopping)
+            {
+                stopping.Completes = upstream;
+                upstream = null;
+            }
         }
 
         upstream?.Complete();
@@ -614,47 +697,77 @@ internal sealed class Forwarder : IExchangeObserver
         }
     }
 
-    private void Complete()
+    /// <returns>False when whoever stops the exchange is not through: he signals the end when he is.</returns>
+    private bool Complete()
     {
-        lock (_gate)
+        _record.Flag = FailureMap.Of(_record.Failure.Cause).Flag;
+        try
         {
-            _active = false;
-            _stop = default;
+            _services.Telemetry.Complete(_record);
+        }
+        catch (Exception bug)
+        {
+            ForwardingLog.Bug(_services.Log, bug);
         }
 
-        _record.Flag = FailureMap.Of(_record.Failure.Cause).Flag;
-        _services.Telemetry.Complete(_record);
         _endpoint = null;
         _cluster = null;
         Volatile.Write(ref _headDeadline, Never);
         Volatile.Write(ref _exchangeDeadline, Never);
+        lock (_gate)
+        {
+            _active = false;
+            _stop = default;
+            if (_stopping is not { } stopping)
+            {
+                return true;
+            }
+
+            stopping.SignalsEnd = true;
+            return false;
+        }
     }
 
     /// <summary>Ends the exchange from outside its loop: wakes whatever it waits for.</summary>
-    private void Stop(Failure failure)
+    private void Stop(Failure failure, int? generation = null)
     {
-        // Reset runs continuations inline, possibly this very exchange's; the lock is re-entrant and nobody holds another lock when calling here.
+        var stopping = new Stopping();
+        HttpClientExchange? upstream;
         lock (_gate)
         {
-            if (!_active || _stop.IsFailure)
+            if (!_active || _stop.IsFailure || (generation ?? _generation) != _generation)
             {
                 return;
             }
 
             _stop = failure;
-            if (_upstream is { } upstream)
-            {
-                upstream.Reset(new StreamEnd(StreamResetReason.Cancelled, failure.Initiator, 0x8, "stopped"));
-            }
-            else
-            {
-                _waiter.TryFail(failure);
-            }
+            _stopping = stopping;
+            upstream = _upstream;
+        }
 
-            if (_active && failure.Cause != FailureCause.DownstreamLeft && _downstream.HasResponseStarted)
-            {
-                _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, failure.Initiator, 0x8, "stopped"));
-            }
+        if (upstream is not null)
+        {
+            upstream.Reset(new StreamEnd(StreamResetReason.Cancelled, failure.Initiator, 0x8, "stopped"));
+        }
+        else
+        {
+            _waiter.TryFail(failure);
+        }
+
+        if (failure.Cause != FailureCause.DownstreamLeft && _downstream.HasResponseStarted)
+        {
+            _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, failure.Initiator, 0x8, "stopped"));
+        }
+
+        lock (_gate)
+        {
+            _stopping = null;
+        }
+
+        stopping.Completes?.Complete();
+        if (stopping.SignalsEnd)
+        {
+            _done.Set();
         }
     }
 
@@ -663,6 +776,9 @@ internal sealed class Forwarder : IExchangeObserver
         _record.Failure = new Failure(FailureCause.Internal, FailureStage.Relaying, RetrySafety.Never, Initiator.Us, $"bug: {bug.GetType().Name}");
         ForwardingLog.Bug(_services.Log, bug);
         _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, Initiator.Us, 0x2, "internal_error"));
+        _pump = null;
+        _pumpRunning = false;
+        _isHeld = false;
         if (_hasPlace)
         {
             _hasPlace = false;
@@ -675,5 +791,15 @@ internal sealed class Forwarder : IExchangeObserver
             _endpoint!.Leave();
             _cluster!.CircuitBreaker.Leave();
         }
+    }
+
+    /// <summary>A stop that is under way: what it hands back in the loop's place when it is through. Guarded by the gate.</summary>
+    private sealed class Stopping
+    {
+        /// <summary>The attempt's exchange, which the loop has given up meanwhile.</summary>
+        public HttpClientExchange? Completes { get; set; }
+
+        /// <summary>The exchange is complete but for telling so.</summary>
+        public bool SignalsEnd { get; set; }
     }
 }

@@ -16,13 +16,14 @@ internal sealed class RequestPump
     private readonly Signal _quiet = new();
     private readonly ReplayBuffer _replay = new();
     private IHttpBodyWriter? _target;
+    private long _bytes;
     private bool _writing;
     private bool _parked;
     private bool _detaching;
     private bool _stopped;
 
     /// <summary>Bytes read from the downstream.</summary>
-    public long Bytes { get; private set; }
+    public long Bytes => Volatile.Read(ref _bytes);
 
     /// <summary>The body has been read to its end and written.</summary>
     public bool IsComplete { get; private set; }
@@ -68,12 +69,9 @@ internal sealed class RequestPump
                 return;
             }
 
-            Bytes += chunk.Data.Length;
-            _replay.Append(chunk.Data);
             body.Advance(chunk.Data.Length);
             if (chunk.IsEnd)
             {
-                IsComplete = true;
                 Completed?.Invoke();
                 return;
             }
@@ -150,7 +148,7 @@ internal sealed class RequestPump
         _replay.Reset();
         _target = null;
         _writing = _parked = _detaching = _stopped = false;
-        Bytes = 0;
+        _bytes = 0;
         IsComplete = false;
         Broken = default;
     }
@@ -167,6 +165,14 @@ internal sealed class RequestPump
                 if (accepted && chunk.IsEnd)
                 {
                     accepted = (ends || target.WriteTrailers(body.Trailers)) && await target.FlushAsync();
+                }
+
+                if (accepted)
+                {
+                    // Before the write is given up: a forwarder that waits for that goes on inside ExitWrite, and replays what stands here.
+                    _replay.Append(chunk.Data);
+                    Volatile.Write(ref _bytes, _bytes + chunk.Data.Length);
+                    IsComplete = chunk.IsEnd;
                 }
 
                 ExitWrite(accepted);

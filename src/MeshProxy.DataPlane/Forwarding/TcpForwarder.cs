@@ -20,8 +20,13 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
     private TcpRecord? _record;
     private ConnectionContext? _downstream;
     private ConnectionContext? _upstream;
+    private readonly Lock _gate = new();
     private Failure _stop;
+    private Failure _broken;
     private long _lastActivity;
+
+    /// <summary>Whether the other half runs through the mesh.</summary>
+    public bool IsMeshUpstream { get; private set; }
 
     /// <summary>Judges the idle limit.</summary>
     public void OnTick(long now)
@@ -35,10 +40,23 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
     /// <summary>Ends the connection now, with a reset to both sides.</summary>
     public void Abort(Failure failure)
     {
-        _stop = failure;
+        ConnectionContext? downstream;
+        ConnectionContext? upstream;
+        lock (_gate)
+        {
+            if (_stop.IsFailure)
+            {
+                return;
+            }
+
+            _stop = failure;
+            downstream = _downstream;
+            upstream = _upstream;
+        }
+
         var reason = new ConnectionAbortedException(failure.Detail);
-        _downstream?.Abort(reason);
-        _upstream?.Abort(reason);
+        downstream?.Abort(reason);
+        upstream?.Abort(reason);
     }
 
     /// <summary>Forwards until both sides are done. Never throws; the caller disposes the downstream.</summary>
@@ -49,8 +67,16 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
     /// <param name="sendsReadyByte">Whether the downstream is a sidecar that waits for the ready byte.</param>
     public async Task ForwardAsync(ConnectionContext downstream, WeightedBackends backends, Direction direction, ConnectionInfo info, bool sendsReadyByte)
     {
-        _downstream = downstream;
         _record = new TcpRecord(direction, info, services.Time.GetTimestamp());
+        lock (_gate)
+        {
+            _downstream = downstream;
+            if (_stop.IsFailure)
+            {
+                downstream.Abort(new ConnectionAbortedException(_stop.Detail));
+            }
+        }
+
         _record.Failure = await ForwardAsync(backends, sendsReadyByte);
         _record.Flag = FailureMap.Of(_record.Failure.Cause).Flag;
         services.Telemetry.Complete(_record);
@@ -91,6 +117,7 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
             finally
             {
                 endpoint.Leave();
+                cluster.Meters.OnConnectionClosed();
                 await _upstream!.DisposeAsync();
             }
         }
@@ -114,6 +141,7 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
 
             _record!.Endpoint = endpoint.Address;
             _record.Attempts++;
+            IsMeshUpstream = endpoint.Pool.Key.IsMesh;
             var dialed = await connector.DialAsync(endpoint.Pool.Key, UpstreamConnector.TcpAlpn, cluster.Config.ConnectTimeout, services.Time);
             var failure = dialed.Failure;
             if (!failure.IsFailure)
@@ -121,14 +149,25 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
                 failure = endpoint.Pool.Key.IsMesh ? await ReadReadyByteAsync(dialed.Connection!, endpoint, cluster.Config.ConnectTimeout) : default;
                 if (!failure.IsFailure)
                 {
-                    _upstream = dialed.Connection;
+                    lock (_gate)
+                    {
+                        _upstream = dialed.Connection;
+                        failure = _stop;
+                    }
+                }
+
+                if (!failure.IsFailure)
+                {
+                    cluster.Meters.OnAttempt(ResponseFlag.None);
+                    cluster.Meters.OnConnectionOpened();
                     return (endpoint, default);
                 }
 
                 await dialed.Connection!.DisposeAsync();
             }
 
-            if (retries == 0 || _stop.IsFailure || cluster.Pick(endpoint) == endpoint)
+            cluster.Meters.OnAttempt(FailureMap.Of(failure.Cause).Flag);
+            if (retries == 0 || IsStopped || cluster.Pick(endpoint) == endpoint)
             {
                 return (null, failure);
             }
@@ -167,25 +206,39 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
     private async Task<Failure> RelayAsync(ConnectionContext downstream, ConnectionContext upstream, bool sendsReadyByte)
     {
         Volatile.Write(ref _lastActivity, services.NowMilliseconds);
-        if (sendsReadyByte)
+        var up = PumpAsync(downstream, upstream, isRequest: true, sendsFirst: false);
+        await PumpAsync(upstream, downstream, isRequest: false, sendsReadyByte);
+        await up;
+        lock (_gate)
         {
-            downstream.Transport.Output.Write<byte>([0x00]);
-            await downstream.Transport.Output.FlushAsync();
+            return _stop.IsFailure ? _stop : _broken;
         }
-
-        var up = PumpAsync(downstream, upstream, isRequest: true);
-        var down = PumpAsync(upstream, downstream, isRequest: false);
-        var first = await up;
-        var second = await down;
-        return _stop.IsFailure ? _stop : first.IsFailure ? first : second;
     }
 
-    private async Task<Failure> PumpAsync(ConnectionContext from, ConnectionContext to, bool isRequest)
+    private bool IsStopped
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _stop.IsFailure;
+            }
+        }
+    }
+
+    private async Task PumpAsync(ConnectionContext from, ConnectionContext to, bool isRequest, bool sendsFirst)
     {
         var input = from.Transport.Input;
         var output = to.Transport.Output;
         try
         {
+            if (sendsFirst)
+            {
+                // The ready byte of mesh protocol 1.
+                output.Write<byte>([0x00]);
+                await output.FlushAsync();
+            }
+
             while (true)
             {
                 var read = await input.ReadAsync();
@@ -203,7 +256,8 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
                     Count(isRequest, length);
                     if (flushed.IsCompleted)
                     {
-                        return default;
+                        // Nobody reads there any more. What that side still sends is passed on; its end is seen by the other pump.
+                        return;
                     }
                 }
                 else
@@ -214,19 +268,29 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
                 if (read.IsCompleted)
                 {
                     await output.CompleteAsync();
-                    return default;
+                    return;
                 }
             }
         }
-        catch (Exception error) when (error is IOException or OperationCanceledException or ObjectDisposedException)
+        catch (Exception error)
         {
             // One side was reset: the other gets a reset too, never an orderly end that would make a truncated stream look whole.
+            if (error is not (IOException or OperationCanceledException or ObjectDisposedException))
+            {
+                ForwardingLog.Bug(services.Log, error);
+            }
+
             var failure = isRequest
                 ? new Failure(FailureCause.DownstreamLeft, FailureStage.Relaying, RetrySafety.Never, Initiator.Peer, $"reset: {error.Message}")
                 : new Failure(FailureCause.UpstreamConnectionEnded, FailureStage.Relaying, RetrySafety.Never, Initiator.Peer, $"reset: {error.Message}");
+            lock (_gate)
+            {
+                // The first break tells what happened; the second is its echo.
+                _broken = _broken.IsFailure ? _broken : failure;
+            }
+
             to.Abort(new ConnectionAbortedException(failure.Detail));
             from.Abort(new ConnectionAbortedException(failure.Detail));
-            return failure;
         }
     }
 

@@ -7,11 +7,15 @@ namespace MeshProxy.DataPlane.Snapshots;
 /// <summary>The live clusters of a data plane, by stable ID: what survives from snapshot to snapshot. Changed by the configuration thread only.</summary>
 internal sealed class ClusterStore(ClusterServices services, string applicationAddress)
 {
+    /// <summary>How long a cluster that no snapshot names any more is kept whole, for exchanges that were routed by the snapshot before.</summary>
+    private const long GraceMilliseconds = 1000;
+
     /// <summary>Below any server's own idle limit: the application is on this machine, a new connection costs next to nothing.</summary>
     private static readonly TimeSpan LocalIdleTimeout = TimeSpan.FromSeconds(3);
 
     private readonly ConcurrentDictionary<ClusterId, Cluster> _clusters = new();
     private readonly ConcurrentDictionary<(ClusterId Service, int LocalPort, AppProtocol Protocol), Cluster> _local = new();
+    private readonly ConcurrentQueue<(Cluster Cluster, long At)> _dropped = new();
 
     public IEnumerable<Cluster> Clusters => _clusters.Values;
 
@@ -51,14 +55,15 @@ internal sealed class ClusterStore(ClusterServices services, string applicationA
         }
     }
 
-    /// <summary>Retires what a new snapshot does not name. Exchanges of older snapshots finish on the connections they have.</summary>
-    public void Keep(IReadOnlySet<Cluster> named)
+    /// <summary>Lets go of what the snapshot in force does not name; to be called after the swap. An exchange that has just been routed by the snapshot
+    /// before still finds endpoints; the tick retires them a second later. Exchanges under way finish on the connections they have.</summary>
+    public void Keep(IReadOnlySet<Cluster> named, long nowMilliseconds)
     {
         foreach (var (id, cluster) in _clusters)
         {
             if (!named.Contains(cluster) && _clusters.TryRemove(id, out _))
             {
-                cluster.Retire();
+                _dropped.Enqueue((cluster, nowMilliseconds));
             }
         }
 
@@ -66,9 +71,16 @@ internal sealed class ClusterStore(ClusterServices services, string applicationA
         {
             if (!named.Contains(cluster) && _local.TryRemove(key, out _))
             {
-                cluster.Retire();
+                _dropped.Enqueue((cluster, nowMilliseconds));
             }
         }
+    }
+
+    /// <summary>Retires everything at once.</summary>
+    public void Stop()
+    {
+        Keep(new HashSet<Cluster>(), 0);
+        RetireDropped(long.MaxValue);
     }
 
     public void OnTrustChanged(bool removed)
@@ -77,13 +89,34 @@ internal sealed class ClusterStore(ClusterServices services, string applicationA
         {
             cluster.OnTrustChanged(removed);
         }
+
+        foreach (var (cluster, _) in _dropped)
+        {
+            cluster.OnTrustChanged(removed);
+        }
     }
 
     public void OnTick(long nowMilliseconds)
     {
-        foreach (var cluster in _clusters.Values.Concat(_local.Values))
+        foreach (var (_, cluster) in _clusters)
         {
             cluster.OnTick(nowMilliseconds);
+        }
+
+        foreach (var (_, cluster) in _local)
+        {
+            cluster.OnTick(nowMilliseconds);
+        }
+
+        RetireDropped(nowMilliseconds - GraceMilliseconds);
+    }
+
+    // Ticks never overlap, so one thread at a time takes from the queue.
+    private void RetireDropped(long droppedUpTo)
+    {
+        while (_dropped.TryPeek(out var oldest) && oldest.At <= droppedUpTo && _dropped.TryDequeue(out oldest))
+        {
+            oldest.Cluster.Retire();
         }
     }
 }

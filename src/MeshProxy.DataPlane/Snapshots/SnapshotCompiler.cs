@@ -24,8 +24,9 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
 {
     private const string NoRoute = "-";
 
-    /// <summary>Compiles <paramref name="config"/>; what is unchanged since <paramref name="previous"/> is taken over.</summary>
-    public (ProxySnapshot Snapshot, IReadOnlyList<UnitRejection> Rejections) Compile(ProxyConfig config, ProxySnapshot previous)
+    /// <summary>Compiles <paramref name="config"/>; what is unchanged since <paramref name="previous"/> is taken over. When the snapshot is in force,
+    /// <see cref="ClusterStore.Keep"/> lets go of the clusters that it does not name.</summary>
+    public (ProxySnapshot Snapshot, IReadOnlyList<UnitRejection> Rejections, IReadOnlySet<Cluster> Named) Compile(ProxyConfig config, ProxySnapshot previous)
     {
         var rejections = new List<UnitRejection>();
         var named = new HashSet<Cluster>();
@@ -69,8 +70,12 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
             named.UnionWith(gatewayPorts.SelectMany(port => port.Sections).SelectMany(section => section.Clusters));
         }
 
-        clusters.Keep(named);
-        return (new ProxySnapshot(config, destinations, inbound, gatewayPorts, ownNamespace), rejections);
+        // What is shown as in force is in force: a refused unit stands there with its last good state.
+        var inForce = rejections.Count == 0 ? config : config with
+        {
+            Destinations = destinations.ToImmutableDictionary(destination => destination.Config.Service, destination => destination.Config),
+        };
+        return (new ProxySnapshot(inForce, destinations, inbound, gatewayPorts, ownNamespace), rejections, named);
     }
 
     private Destination Take(Destination last, ProxyConfig config, HashSet<Cluster> named)
@@ -98,7 +103,12 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
         return new Destination(wanted, wanted.Ports.Select(port =>
         {
             var own = Bring(port.Cluster);
-            var byId = port.BackendClusters.Select(Bring).ToDictionary(cluster => cluster.Config.Id);
+            var byId = new Dictionary<ClusterId, Cluster>();
+            foreach (var backend in port.BackendClusters)
+            {
+                byId[backend.Id] = Bring(backend);
+            }
+
             byId[own.Config.Id] = own;
             var ownBackend = new RouteBackend(own, 1, null, MessageFilters.None, meters.ForRoute(Direction.Outbound, own.ServiceName, NoRoute));
             var routes = port.HttpRoutes.IsEmpty

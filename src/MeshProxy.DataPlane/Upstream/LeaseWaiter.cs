@@ -4,18 +4,30 @@ using MeshProxy.Http;
 
 namespace MeshProxy.DataPlane.Upstream;
 
+/// <summary>One wait of a <see cref="LeaseWaiter"/>: what a pool queues. A waiter that its forwarder gave up is reused at once, perhaps in the queue of
+/// another pool; the number keeps a stale place in a queue from being served in the name of that later wait (which would send a request to a stranger).</summary>
+internal readonly record struct LeaseTicket(LeaseWaiter Waiter, int Number)
+{
+    /// <summary>True while nobody has settled this wait: the pool may still count on it.</summary>
+    public bool IsWaiting => Waiter.IsWaiting(Number);
+
+    /// <summary>Ends the wait with an exchange. False: it is over already, and the caller keeps the exchange.</summary>
+    public bool TrySettle(HttpClientExchange exchange) => Waiter.TrySettle(Number, exchange);
+
+    /// <summary>Ends the wait with a failure.</summary>
+    public bool TryFail(Failure failure) => Waiter.TryFail(Number, failure);
+}
+
 /// <summary>
 /// One forwarder's place in the queue of a pool, reused from request to request. Settled exactly once for each wait: by the pool (an exchange or a
 /// failure) or by its own forwarder, when that is stopped; whoever loses that race gets false and keeps what it holds.
 /// </summary>
 internal sealed class LeaseWaiter : IValueTaskSource<bool>
 {
-    private const int Idle = 0;
-    private const int Waiting = 1;
-    private const int Settled = 2;
-
     private ManualResetValueTaskSourceCore<bool> _source;
-    private int _state;
+
+    // Twice the number of the wait, plus one when it is settled.
+    private int _state = 1;
 
     /// <summary>What was leased, after a wait that ended true.</summary>
     public HttpClientExchange? Exchange { get; private set; }
@@ -23,19 +35,20 @@ internal sealed class LeaseWaiter : IValueTaskSource<bool>
     /// <summary>Why nothing was leased, after a wait that ended false.</summary>
     public Failure Failure { get; private set; }
 
-    /// <summary>Makes it ready for a wait.</summary>
-    public void Begin()
+    /// <summary>Makes it ready for the next wait.</summary>
+    public LeaseTicket Begin()
     {
         Exchange = null;
         Failure = default;
         _source.Reset();
-        Volatile.Write(ref _state, Waiting);
+        var number = unchecked((Volatile.Read(ref _state) >> 1) + 1) & 0x3FFF_FFFF;
+        Volatile.Write(ref _state, number << 1);
+        return new LeaseTicket(this, number);
     }
 
-    /// <summary>Ends the wait with an exchange.</summary>
-    public bool TrySettle(HttpClientExchange exchange)
+    public bool TrySettle(int number, HttpClientExchange exchange)
     {
-        if (Interlocked.CompareExchange(ref _state, Settled, Waiting) != Waiting)
+        if (!TryClaim(number))
         {
             return false;
         }
@@ -45,10 +58,12 @@ internal sealed class LeaseWaiter : IValueTaskSource<bool>
         return true;
     }
 
-    /// <summary>Ends the wait with a failure.</summary>
-    public bool TryFail(Failure failure)
+    /// <summary>Ends the wait at hand, if there is one. For the forwarder that waits.</summary>
+    public bool TryFail(Failure failure) => TryFail(Volatile.Read(ref _state) >> 1, failure);
+
+    public bool TryFail(int number, Failure failure)
     {
-        if (Interlocked.CompareExchange(ref _state, Settled, Waiting) != Waiting)
+        if (!TryClaim(number))
         {
             return false;
         }
@@ -58,21 +73,17 @@ internal sealed class LeaseWaiter : IValueTaskSource<bool>
         return true;
     }
 
-    /// <summary>True while nobody has settled it: the pool may still count on it.</summary>
-    public bool IsWaiting => Volatile.Read(ref _state) == Waiting;
+    public bool IsWaiting(int number) => Volatile.Read(ref _state) == number << 1;
 
     /// <summary>The wait itself.</summary>
     public ValueTask<bool> WaitAsync() => new(this, _source.Version);
 
-    bool IValueTaskSource<bool>.GetResult(short token)
-    {
-        var result = _source.GetResult(token);
-        Volatile.Write(ref _state, Idle);
-        return result;
-    }
+    bool IValueTaskSource<bool>.GetResult(short token) => _source.GetResult(token);
 
     ValueTaskSourceStatus IValueTaskSource<bool>.GetStatus(short token) => _source.GetStatus(token);
 
     void IValueTaskSource<bool>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _source.OnCompleted(continuation, state, token, flags);
+
+    private bool TryClaim(int number) => Interlocked.CompareExchange(ref _state, (number << 1) | 1, number << 1) == number << 1;
 }

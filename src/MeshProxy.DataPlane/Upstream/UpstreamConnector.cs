@@ -36,8 +36,9 @@ internal sealed class UpstreamConnector(IConnectionFactory dialer, TlsClientStep
         {
             return Fail($"connect_timeout: {key.Address} did not accept a connection within {timeout.TotalMilliseconds:0} ms");
         }
-        catch (Exception error) when (error is SocketException or IOException)
+        catch (Exception error)
         {
+            // Whatever a dialer can throw: nothing was sent, and a request waits for the answer.
             return Fail($"connect_failed: {key.Address}: {Describe(error)}");
         }
 
@@ -49,6 +50,7 @@ internal sealed class UpstreamConnector(IConnectionFactory dialer, TlsClientStep
         var session = await tls!.AuthenticateAsync(raw, key.ServerName!, alpn, key.AllowedServers, timeout, deadline.Token);
         if (session.Refused is { } refused)
         {
+            await session.Connection.DisposeAsync();
             return Fail($"tls_failed: {key.Address} ({key.ServerName}): {refused}");
         }
 

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using MeshProxy.DataPlane.Failures;
+using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.Http;
 using MeshProxy.Http.Http1;
 using MeshProxy.Http.Http2;
@@ -38,7 +39,7 @@ internal interface IUpstreamLimits
 /// 1. A connection is in <see cref="_connections"/> from the moment its peer's first byte was seen until it retires; only such connections are leased.
 /// 2. An HTTP/1.1 connection is in <see cref="_idle"/> only while it has no exchange; taking it out and opening its exchange is one step for others.
 /// 3. A waiter is in the queue at most once; every waiter is settled: by a connection, by a failed dial, by retirement, or by its own forwarder.
-/// 4. While there are waiters, a dial is under way, or a connection will report capacity.
+/// 4. While there are waiters, a dial is under way, or a connection will report capacity, retire, or end: each of these looks for waiters again.
 /// 5. <see cref="_gate"/> is never held while code of another class runs that could call back (continuations, observers).
 /// </summary>
 internal sealed class UpstreamPool : IClientConnectionObserver
@@ -54,10 +55,11 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     private readonly UpstreamPoolOptions _options;
     private readonly IUpstreamLimits _limits;
     private readonly TimeProvider _time;
+    private readonly ClusterMeters _meters;
     private readonly Http1ClientOptions _http1Options;
     private readonly Http2Options _http2Options;
-    private readonly Stack<HttpClientConnection> _idle = new();
-    private readonly Queue<LeaseWaiter> _waiters = new();
+    private readonly List<HttpClientConnection> _idle = [];
+    private readonly Queue<LeaseTicket> _waiters = new();
     private readonly ConcurrentDictionary<HttpClientConnection, UpstreamConnection> _live = new();
     private volatile UpstreamConnection[] _connections = [];
     private int _dialing;
@@ -66,12 +68,13 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     private int _waiterCount;
     private bool _retired;
 
-    public UpstreamPool(PoolKey key, UpstreamConnector connector, UpstreamPoolOptions options, IUpstreamLimits limits, TimeProvider time)
+    public UpstreamPool(PoolKey key, UpstreamConnector connector, UpstreamPoolOptions options, IUpstreamLimits limits, ClusterMeters meters, TimeProvider time)
     {
         Key = key;
         _connector = connector;
         _options = options;
         _limits = limits;
+        _meters = meters;
         _time = time;
         _http1Options = UpstreamCodecs.Http1(options);
         _http2Options = UpstreamCodecs.Http2(options, time);
@@ -89,42 +92,51 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     /// <see cref="LeaseWaiter.Failure"/> tells why.</summary>
     public ValueTask<bool> AcquireAsync(LeaseWaiter waiter)
     {
-        waiter.Begin();
+        var ticket = waiter.Begin();
         if (TryTake() is { } exchange)
         {
-            waiter.TrySettle(exchange);
+            Settle(ticket, exchange);
             return waiter.WaitAsync();
         }
 
         if (!_limits.TryAddPending())
         {
-            waiter.TryFail(new Failure(FailureCause.CircuitBreakerOpen, FailureStage.Connecting, RetrySafety.Never, Initiator.Us,
+            ticket.TryFail(new Failure(FailureCause.CircuitBreakerOpen, FailureStage.Connecting, RetrySafety.Never, Initiator.Us,
                 $"max_pending_requests: too many requests wait for a connection to {Key.Address}"));
             return waiter.WaitAsync();
         }
 
-        bool dial;
+        var dial = false;
+        var isRetired = false;
+        var isFull = false;
+        HttpClientExchange? idle;
         lock (_gate)
         {
-            if (_retired)
-            {
-                _limits.RemovePending();
-                waiter.TryFail(UpstreamConnector.ConnectFailure($"endpoint_removed: {Key.Address}"));
-                return waiter.WaitAsync();
-            }
-
             // What came free since TryTake stands on the idle stack; what comes free from here on finds the waiter.
-            if (TakeIdle() is { } idle)
+            idle = TakeIdle();
+            isRetired = idle is null && _retired;
+            if (idle is null && !isRetired)
             {
-                _limits.RemovePending();
-                waiter.TrySettle(idle);
-                return waiter.WaitAsync();
+                _waiters.Enqueue(ticket);
+                _waiterCount = _waiters.Count;
+                dial = TryBeginDial();
+                isFull = IsStuck();
             }
+        }
 
-            _waiters.Enqueue(waiter);
-            _waiterCount = _waiters.Count;
-            dial = WantsDial() && _limits.TryAddConnection();
-            _dialing += dial ? 1 : 0;
+        if (idle is not null)
+        {
+            _limits.RemovePending();
+            Settle(ticket, idle);
+        }
+        else if (isRetired)
+        {
+            _limits.RemovePending();
+            ticket.TryFail(UpstreamConnector.ConnectFailure($"endpoint_removed: {Key.Address}"));
+        }
+        else if (isFull)
+        {
+            FailWaiters(TooManyConnections(), all: true);
         }
 
         if (dial)
@@ -202,9 +214,14 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         bool dial;
         lock (_gate)
         {
+            if (_live.TryGetValue(connection, out var live))
+            {
+                live.IsRetired = true;
+            }
+
             _connections = Array.FindAll(_connections, other => other.Http != connection);
-            dial = !_retired && WantsDial() && _limits.TryAddConnection();
-            _dialing += dial ? 1 : 0;
+            _idle.Remove(connection);
+            dial = TryBeginDial();
         }
 
         if (dial)
@@ -242,8 +259,10 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     // The newest first: the others age and are closed. A connection that died while idle answers null, and the next one is tried.
     private HttpClientExchange? TakeIdle()
     {
-        while (_idle.TryPop(out var connection))
+        while (_idle.Count > 0)
         {
+            var connection = _idle[^1];
+            _idle.RemoveAt(_idle.Count - 1);
             if (connection.TryOpenExchange() is { } exchange)
             {
                 return exchange;
@@ -258,7 +277,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     {
         while (true)
         {
-            LeaseWaiter waiter;
+            LeaseTicket waiter;
             HttpClientExchange? exchange;
             lock (_gate)
             {
@@ -272,7 +291,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
                 {
                     if (connection.Version != HttpProtocolVersion.Http2)
                     {
-                        _idle.Push(connection);
+                        _idle.Add(connection);
                     }
 
                     return;
@@ -295,7 +314,16 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         }
     }
 
-    private LeaseWaiter RemoveFirstWaiter()
+    private static void Settle(LeaseTicket ticket, HttpClientExchange exchange)
+    {
+        if (!ticket.TrySettle(exchange))
+        {
+            // Its forwarder was stopped meanwhile.
+            exchange.Complete();
+        }
+    }
+
+    private LeaseTicket RemoveFirstWaiter()
     {
         var waiter = _waiters.Dequeue();
         _waiterCount = _waiters.Count;
@@ -306,6 +334,24 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     private bool WantsDial() => Key.Version == HttpProtocolVersion.Http2
         ? _waiters.Count > _dialing * WaitersPerMultiplexedDial
         : _waiters.Count > _dialing;
+
+    // Under the lock.
+    private bool TryBeginDial()
+    {
+        if (_retired || !WantsDial() || !_limits.TryAddConnection())
+        {
+            return false;
+        }
+
+        _dialing++;
+        return true;
+    }
+
+    // Under the lock. Somebody waits, and nothing that this pool has will ever wake him: the cluster's connections are all elsewhere.
+    private bool IsStuck() => _waiters.Count > 0 && _dialing == 0 && _connections.Length == 0 && _live.IsEmpty;
+
+    private Failure TooManyConnections() => new(FailureCause.CircuitBreakerOpen, FailureStage.Connecting, RetrySafety.Never, Initiator.Us,
+        $"max_connections: no connection to {Key.Address}, and the cluster may not open another one");
 
     private async Task DialAsync()
     {
@@ -324,13 +370,31 @@ internal sealed class UpstreamPool : IClientConnectionObserver
             : new Http1ClientConnection(input, output, _http1Options, this);
         var connection = new UpstreamConnection(http, transport, dialed.PeerNotAfter);
         _live[http] = connection;
+        _meters.OnConnectionOpened();
         _ = RunAsync(connection);
 
         // In TLS 1.3 the client learns only from the peer's first byte that its certificate was accepted: nothing is leased before.
         bool ready;
-        using (new Timer(static state => ((HttpClientConnection)state!).Abort(ConnectionCloseReason.HeadTimeout), http, _options.ConnectTimeout, Timeout.InfiniteTimeSpan))
+        await using (_time.CreateTimer(static state => ((HttpClientConnection)state!).Abort(ConnectionCloseReason.HeadTimeout), http, _options.ConnectTimeout, Timeout.InfiniteTimeSpan))
         {
             ready = await http.WaitReadyAsync();
+        }
+
+        bool retired;
+        lock (_gate)
+        {
+            // It may have ended between its first byte and now.
+            ready &= !connection.IsRetired;
+            retired = ready && _retired;
+            if (ready)
+            {
+                _dialing--;
+                _failedDials = 0;
+                if (!retired)
+                {
+                    _connections = [.. _connections, connection];
+                }
+            }
         }
 
         if (!ready)
@@ -339,18 +403,6 @@ internal sealed class UpstreamPool : IClientConnectionObserver
                 $"no_first_byte: {Key.Address}{(Key.IsMesh ? $" ({Key.ServerName})" : "")} took the connection but ended it, or stayed silent, before its first byte; "
                 + "in the mesh its inbound log tells why"));
             return;
-        }
-
-        bool retired;
-        lock (_gate)
-        {
-            _dialing--;
-            _failedDials = 0;
-            retired = _retired;
-            if (!retired)
-            {
-                _connections = [.. _connections, connection];
-            }
         }
 
         if (retired)
@@ -365,8 +417,27 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     private async Task RunAsync(UpstreamConnection connection)
     {
         await connection.Http.RunAsync();
-        _live.TryRemove(connection.Http, out _);
+        _meters.OnConnectionClosed();
         _limits.RemoveConnection();
+        bool dial;
+        bool isStuck;
+        lock (_gate)
+        {
+            // The place that it held may be the one that a waiter could not get when this connection retired.
+            _live.TryRemove(connection.Http, out _);
+            dial = TryBeginDial();
+            isStuck = IsStuck();
+        }
+
+        if (dial)
+        {
+            _ = DialAsync();
+        }
+        else if (isStuck)
+        {
+            FailWaiters(TooManyConnections(), all: true);
+        }
+
         await connection.Transport.DisposeAsync();
     }
 
@@ -380,7 +451,11 @@ internal sealed class UpstreamPool : IClientConnectionObserver
             last = _dialing == 0 && _connections.Length == 0;
         }
 
-        FailWaiters(failure, all: last || Key.Version == HttpProtocolVersion.Http2);
+        // One dial stood for one waiter in HTTP/1.1. A connection that multiplexes will get to all of them, if there is one left.
+        if (last || Key.Version != HttpProtocolVersion.Http2)
+        {
+            FailWaiters(failure, all: last);
+        }
     }
 
     // Doubles from failure to failure. No jitter: one proxy's dials are caused by requests, which come when they come.
@@ -391,7 +466,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     {
         while (true)
         {
-            LeaseWaiter waiter;
+            LeaseTicket waiter;
             lock (_gate)
             {
                 if (_waiters.Count == 0)
