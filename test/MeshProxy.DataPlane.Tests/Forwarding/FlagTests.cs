@@ -1,0 +1,268 @@
+using System.Net;
+using MeshProxy.DataPlane.Tests.Proxy;
+using MeshProxy.Model.Config;
+
+namespace MeshProxy.DataPlane.Tests.Forwarding;
+
+/// <summary>Every flag that this proxy can raise, raised once, with its status.</summary>
+internal sealed class FlagTests
+{
+    private const string Get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    [Test]
+    public async Task NR_no_route_and_NC_no_backend_and_UH_no_endpoint()
+    {
+        var cluster = Configs.Cluster();
+        var route = Configs.Route(
+            Configs.Rule(cluster.Id) with { Matches = [Configs.Prefix("/empty")] },
+            new HttpRouteRuleConfig { Name = "1", Matches = [Configs.Prefix("/gone")], Backends = [new BackendConfig(null, 1, "Service shop/gone does not exist")] },
+            new HttpRouteRuleConfig { Name = "2", Matches = [Configs.Prefix("/nothing")] });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway([route], [cluster]));
+        foreach (var (path, status, flag, grpc) in new[] { ("/other", 404, "NR", 12), ("/gone", 500, "NC", 13), ("/nothing", 500, "NC", 13), ("/empty", 503, "UH", 14) })
+        {
+            var response = await proxy.GetAsync(path);
+            Assert.That((response.Status, response.Flag), Is.EqualTo((status, flag)), path);
+            Assert.That((await proxy.AccessAsync()).GetProperty("meshproxy.flags").GetString(), Is.EqualTo(flag));
+            using var client = ForeignServer.Client(proxy.EndPoint(), "2.0");
+            var content = new ByteArrayContent([0, 0, 0, 0, 0]);
+            content.Headers.ContentType = new("application/grpc");
+            var told = await client.PostAsync(path, content);
+            Assert.That(told.StatusCode, Is.EqualTo(HttpStatusCode.OK));
+            Assert.That(told.Headers.GetValues("grpc-status").Single(), Is.EqualTo($"{grpc}"), path);
+            Assert.That(told.Headers.GetValues("grpc-message").Single(), Does.StartWith(flag));
+            Assert.That((await proxy.AccessAsync()).GetProperty("meshproxy.flags").GetString(), Is.EqualTo(flag));
+        }
+
+        var upgrade = await proxy.GetAsync("/empty", fields: "Connection: upgrade\r\nUpgrade: websocket\r\n");
+        Assert.That(upgrade.Status, Is.EqualTo(501));
+    }
+
+    [Test]
+    public async Task UO_too_many_requests_and_too_many_connections()
+    {
+        var release = new TaskCompletionSource();
+        var reached = new TaskCompletionSource();
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            while (await wire.ReadRequestAsync() is not null)
+            {
+                reached.TrySetResult();
+                await release.Task;
+                await wire.SendAsync(ScriptedServer.Ok("ok"));
+            }
+        });
+        var cluster = Configs.Cluster() with { CircuitBreaker = new CircuitBreakerConfig { MaxRequests = 2, MaxConnections = 1, MaxPendingRequests = 1 } };
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(cluster, server.EndPoint));
+        var first = proxy.GetAsync();
+        await reached.Task.WaitAsync(Wire.Patience);
+        var second = proxy.GetAsync();
+        await TestProxy.EventuallyAsync(() => proxy.Server.DescribeClusters().Single() is { Requests: 2, PendingRequests: 1 }, "the second waits");
+        var third = await proxy.GetAsync();
+        Assert.That((third.Status, third.Flag), Is.EqualTo((503, "UO")));
+        release.SetResult();
+        Assert.That(((await first).Text, (await second).Text), Is.EqualTo(("ok", "ok")));
+        Assert.That(server.Accepted, Is.EqualTo(1), "one connection is all it may have");
+
+        // The one connection is at one endpoint; a second endpoint can not get any, and nobody waits for ever.
+        await using var other = ScriptedServer.Http1(_ => ScriptedServer.Ok("other"));
+        proxy.Server.ApplyEndpoints([Configs.Set(cluster.Id, server.EndPoint, other.EndPoint)]);
+        var flags = new List<string>();
+        for (var i = 0; i < 4; i++)
+        {
+            flags.Add((await proxy.GetAsync()) is { Status: 200 } ok ? ok.Text : "UO");
+        }
+
+        Assert.That(flags, Does.Contain("UO").And.Contain("ok"));
+    }
+
+    [Test]
+    public async Task A_waiter_gets_the_place_of_a_connection_that_closes()
+    {
+        // "Connection: close" after each response, and one connection allowed: each waiter needs a dial that becomes possible only when the last one is gone.
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.ReadRequestAsync();
+            await wire.SendAsync(ScriptedServer.Ok("ok", "Connection: close\r\n"));
+            wire.Finish();
+            await wire.ReadToEndAsync();
+        });
+        var cluster = Configs.Cluster() with { CircuitBreaker = new CircuitBreakerConfig { MaxConnections = 1 } };
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(cluster, server.EndPoint));
+        var answers = await Task.WhenAll(Enumerable.Range(0, 40).Select(_ => proxy.GetAsync()));
+        Assert.That(answers.Select(answer => answer.Text), Is.All.EqualTo("ok"));
+    }
+
+    [Test]
+    public async Task UF_nobody_listens()
+    {
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), ScriptedServer.Closed()));
+        var response = await proxy.PostAsync("x");
+        Assert.That((response.Status, response.Flag), Is.EqualTo((503, "UF")));
+        var line = await proxy.AccessAsync();
+        Assert.That(line.GetProperty("meshproxy.failure").GetString(), Does.Contain("connection refused").And.Contain("127.0.0.1:"));
+        Assert.That(line.GetProperty("meshproxy.attempts").GetInt32(), Is.EqualTo(2));
+        var metrics = System.Text.Encoding.UTF8.GetString(await proxy.Telemetry.Meters.ExportAsync());
+        Assert.That(metrics, Does.Contain("meshproxy_upstream_attempts_total{cluster=\"shop/payments:80\",result=\"UF\"} 2"));
+    }
+
+    [TestCase("", "UC", 503)]
+    [TestCase("HTTP/1.1 2xx what\r\n\r\n", "UPE", 502)]
+    [TestCase("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "UPE", 502)]
+    [TestCase("HTTP/1.1 101 Switching Protocols\r\n\r\n", "UPE", 502)]
+    public async Task UC_and_UPE_what_the_endpoint_did(string answer, string flag, int status)
+    {
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.ReadRequestAsync();
+            await wire.SendAsync(answer);
+            wire.Finish();
+            await wire.ReadToEndAsync();
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), server.EndPoint));
+        var response = await proxy.PostAsync("x");
+        Assert.That((response.Status, response.Flag), Is.EqualTo((status, flag)));
+        Assert.That(server.Accepted, Is.EqualTo(1), "a POST that may have been processed is not sent again");
+        Assert.That((await proxy.AccessAsync()).GetProperty("meshproxy.flags").GetString(), Is.EqualTo(flag));
+    }
+
+    [Test]
+    public async Task UR_the_endpoint_resets_the_stream()
+    {
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.AcceptHttp2Async();
+            while (true)
+            {
+                var head = await wire.ReadFrameAsync(Frame.Headers);
+                await wire.SendFrameAsync(Frame.Reset, 0, head.Stream, 0, 0, 0, 2);
+            }
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(protocol: AppProtocol.Http2), server.EndPoint));
+        var response = await proxy.PostAsync("x");
+        Assert.That((response.Status, response.Flag), Is.EqualTo((503, "UR")));
+        Assert.That((await proxy.AccessAsync()).GetProperty("meshproxy.attempts").GetInt32(), Is.EqualTo(1));
+    }
+
+    [TestCase("UT", 504, 15, null)]
+    [TestCase("DT", 504, 2, 2.0)]
+    [TestCase("SI", 408, 301, 0.0)]
+    public async Task UT_DT_SI_time_passes(string flag, int status, int seconds, double? timeout)
+    {
+        var time = new ManualTime();
+        var reached = new SemaphoreSlim(0);
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            while (await wire.ReadRequestAsync() is not null)
+            {
+                reached.Release();
+            }
+        });
+        var cluster = Configs.Cluster();
+        var rule = Configs.Rule(cluster.Id) with { RequestTimeout = timeout is { } s ? TimeSpan.FromSeconds(s) : null };
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway([Configs.Route(rule)], [cluster], Configs.Set(cluster.Id, server.EndPoint)), time: time);
+        foreach (var request in (string[])[Get, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"])
+        {
+            await using var client = await proxy.DialAsync();
+            await client.SendAsync(request);
+            Assert.That(await reached.WaitAsync(Wire.Patience), Is.True);
+            var answer = client.ReadResponseAsync();
+            time.Advance(TimeSpan.FromSeconds(seconds - 1));
+            Assert.That(answer.IsCompleted, Is.False);
+            time.Advance(TimeSpan.FromSeconds(1.2));
+            Assert.That(((await answer).Status, (await answer).Flag), Is.EqualTo((status, flag)));
+        }
+    }
+
+    [Test]
+    public async Task An_exchange_that_was_stopped_while_it_waited_for_a_connection_leaves_no_place_behind()
+    {
+        // The first request waits for a connection to "slow" and runs out of time; the next on the same connection goes to "fast". When slow's connection
+        // comes free at last, nobody may be served there in the name of the first.
+        var time = new ManualTime();
+        var free = new TaskCompletionSource();
+        var slowPaths = new List<string>();
+        await using var slow = new ScriptedServer(async (wire, _) =>
+        {
+            while (await wire.ReadRequestAsync() is { } request)
+            {
+                lock (slowPaths)
+                {
+                    slowPaths.Add(request.StartLine);
+                }
+
+                await free.Task;
+                await wire.SendAsync(ScriptedServer.Ok("slow"));
+            }
+        });
+        var fastMayAnswer = new TaskCompletionSource();
+        var fastReached = new TaskCompletionSource();
+        await using var fast = new ScriptedServer(async (wire, _) =>
+        {
+            while (await wire.ReadRequestAsync() is { } request)
+            {
+                fastReached.TrySetResult();
+                await fastMayAnswer.Task;
+                await wire.SendAsync(ScriptedServer.Ok(request.StartLine));
+            }
+        });
+        var slowCluster = Configs.Cluster("slow") with { CircuitBreaker = new CircuitBreakerConfig { MaxConnections = 1 } };
+        var fastCluster = Configs.Cluster("fast") with { CircuitBreaker = new CircuitBreakerConfig { MaxConnections = 1 } };
+        var second = TimeSpan.FromSeconds(1);
+        var route = Configs.Route(
+            Configs.Rule(slowCluster.Id) with { Matches = [Configs.Prefix("/holds")], RequestTimeout = TimeSpan.Zero },
+            Configs.Rule(slowCluster.Id) with { Matches = [Configs.Prefix("/slow")], RequestTimeout = second },
+            Configs.Rule(fastCluster.Id) with { Matches = [Configs.Prefix("/fast")], RequestTimeout = TimeSpan.Zero });
+        await using var proxy = await TestProxy.StartAsync(
+            Configs.Gateway([route], [slowCluster, fastCluster], Configs.Set(slowCluster.Id, slow.EndPoint), Configs.Set(fastCluster.Id, fast.EndPoint)), time: time);
+        var holder = proxy.GetAsync("/holds");
+        await TestProxy.EventuallyAsync(() => slow.Accepted == 1, "one request holds slow's only connection");
+        var other = proxy.GetAsync("/fast/holds");
+        await fastReached.Task.WaitAsync(Wire.Patience);
+
+        await using var client = await proxy.DialAsync();
+        await client.SendAsync("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+        await TestProxy.EventuallyAsync(() => proxy.Server.DescribeClusters().Any(cluster => cluster is { Name: "shop/slow:80", PendingRequests: 1 }), "it waits");
+        time.Advance(TimeSpan.FromSeconds(1.2));
+        Assert.That((await client.ReadResponseAsync()).Flag, Is.EqualTo("DT"));
+        await client.SendAsync("GET /fast/mine HTTP/1.1\r\nHost: a\r\n\r\n");
+        await TestProxy.EventuallyAsync(() => proxy.Server.DescribeClusters().Any(cluster => cluster is { Name: "shop/fast:80", PendingRequests: 1 }), "now it waits for fast");
+        free.SetResult();
+        Assert.That((await holder).Text, Is.EqualTo("slow"));
+        fastMayAnswer.SetResult();
+        Assert.That((await client.ReadResponseAsync()).Text, Is.EqualTo("GET /fast/mine HTTP/1.1"));
+        await other;
+        Assert.That(slowPaths, Is.EqualTo(new[] { "GET /holds HTTP/1.1" }));
+    }
+
+    [Test]
+    public async Task DPE_a_body_that_breaks_the_rules()
+    {
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.ReadHeadAsync();
+            await wire.ReadToEndAsync();
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), server.EndPoint));
+        await using var client = await proxy.DialAsync();
+        await client.SendAsync("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\nnonsense\r\n");
+        var response = await client.ReadResponseAsync();
+        Assert.That((response.Status, response.Flag), Is.EqualTo((400, "DPE")));
+    }
+
+    [Test]
+    public async Task URX_the_retry_budget_is_used_up()
+    {
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), ScriptedServer.Closed()));
+        await using var client = await proxy.DialAsync();
+        var flags = new List<string>();
+        for (var i = 0; i < 200; i++)
+        {
+            await client.SendAsync(Get);
+            flags.Add((await client.ReadResponseAsync()).Flag);
+        }
+
+        // Ten a second over ten seconds, and one for every five requests.
+        Assert.That(flags.IndexOf("URX"), Is.InRange(100, 140));
+        Assert.That(flags.Skip(flags.IndexOf("URX")), Has.Some.EqualTo("UF"), "each fifth request earns one");
+    }
+}
