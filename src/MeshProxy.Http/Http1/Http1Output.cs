@@ -309,6 +309,12 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
 
     private void Append(ReadOnlySpan<byte> bytes)
     {
+        if (_isDead)
+        {
+            // The owner may have completed the pipe already.
+            return;
+        }
+
         _buffered += bytes.Length;
         if (_isCalling)
         {

@@ -179,7 +179,15 @@ internal sealed class ConnectionWriter : IFlushTarget
                 {
                     if (!failed && !_isBroken)
                     {
-                        _output.Write(_spill.Written);
+                        try
+                        {
+                            _output.Write(_spill.Written);
+                        }
+                        catch (InvalidOperationException)
+                        {
+                            // The owner completed the output during the flush: the connection is over, and so is what was to go out.
+                            _isBroken = true;
+                        }
                     }
 
                     _spill.Clear();
