@@ -116,7 +116,7 @@ internal sealed partial class Listener : IAsyncDisposable
     private async Task RunAsync()
     {
         var backOff = FirstBackOff;
-        while (!_stop.IsCancellationRequested)
+        while (true)
         {
             ConnectionContext? connection;
             try

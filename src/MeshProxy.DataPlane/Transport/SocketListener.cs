@@ -7,6 +7,10 @@ namespace MeshProxy.DataPlane.Transport;
 /// <summary>A listening socket. One accept at a time.</summary>
 internal sealed class SocketListener : IConnectionListener, IEventTarget
 {
+    // A bound for the last look at the queue: callers that never stop coming must not hold up the end.
+    private const int LastAccepts = 4096;
+
+    private readonly Queue<SocketConnection> _last = new();
     private readonly SocketTransportOptions _options;
     private readonly EventLoop _loop = EventLoop.Next();
     private readonly Lock _gate = new();
@@ -85,7 +89,7 @@ internal sealed class SocketListener : IConnectionListener, IEventTarget
             {
                 if (_descriptor < 0)
                 {
-                    return null;
+                    return _last.TryDequeue(out var last) ? last : null;
                 }
 
                 if (_readable)
@@ -122,6 +126,12 @@ internal sealed class SocketListener : IConnectionListener, IEventTarget
         {
             if (_descriptor >= 0)
             {
+                // Closing resets whoever stands in the kernel's queue, perhaps with a request on its way: they are taken in first.
+                for (var i = 0; i < LastAccepts && LinuxSocket.Accept(_descriptor, out var remote) is >= 0 and var accepted; i++)
+                {
+                    _last.Enqueue(Open(accepted, remote));
+                }
+
                 _loop.Forget(_slot);
                 _ = LinuxSocket.Close(_descriptor);
                 _descriptor = -1;
