@@ -224,7 +224,13 @@ internal sealed class HttpConnectionEntry(
         codec.OnTick(nowMilliseconds);
     }
 
-    public override void Drain(ConnectionCloseReason reason) => codec.Drain(reason);
+    public override void Drain(ConnectionCloseReason reason)
+    {
+        if (!DrainsWhenUsed)
+        {
+            codec.Drain(reason);
+        }
+    }
 
     public override void Abort(ConnectionCloseReason reason) => codec.Abort(reason);
 }
