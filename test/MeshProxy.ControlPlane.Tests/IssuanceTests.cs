@@ -4,6 +4,7 @@ using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Grpc.Core;
 using MeshProxy.Api.Control.V1;
+using MeshProxy.Api.Joining;
 using MeshProxy.ControlPlane.Issuance;
 using MeshProxy.Model.Identity;
 

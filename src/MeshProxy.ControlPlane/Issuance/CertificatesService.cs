@@ -1,6 +1,7 @@
 using Grpc.Core;
 using Google.Protobuf;
 using MeshProxy.Api.Control.V1;
+using MeshProxy.Api.Joining;
 using MeshProxy.ControlPlane.Callers;
 using MeshProxy.ControlPlane.Store;
 using MeshProxy.ControlPlane.Telemetry;

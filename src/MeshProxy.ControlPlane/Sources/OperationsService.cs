@@ -1,6 +1,7 @@
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using MeshProxy.Api.Control.V1;
+using MeshProxy.Api.Joining;
 using MeshProxy.ControlPlane.Callers;
 using MeshProxy.ControlPlane.Discovery;
 using MeshProxy.ControlPlane.Issuance;

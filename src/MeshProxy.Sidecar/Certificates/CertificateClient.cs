@@ -3,6 +3,7 @@ using System.Security.Cryptography.X509Certificates;
 using Google.Protobuf;
 using Grpc.Core;
 using MeshProxy.Api.Control.V1;
+using MeshProxy.Api.Joining;
 using MeshProxy.DataPlane.Identity;
 using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.Model.Identity;
@@ -52,7 +53,7 @@ internal sealed class CertificateClient(
             try
             {
                 await JoinAsync(token, cancellation).ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
-                return token.Identity.TrustDomain;
+                return token.SpiffeId.TrustDomain;
             }
             catch (RpcException exception) when (exception.StatusCode is StatusCode.PermissionDenied or StatusCode.InvalidArgument or StatusCode.Unauthenticated)
             {
@@ -146,9 +147,9 @@ internal sealed class CertificateClient(
             throw new StartException($"{why}, and '{mesh.JoinTokenFile}' holds none: expected 'mp1.' and its text, as meshctl token create prints it.");
         }
 
-        if (token.Identity.Namespace != mesh.Namespace || token.Identity.ServiceAccount != mesh.ServiceAccount)
+        if (token.SpiffeId.Namespace != mesh.Namespace || token.SpiffeId.ServiceAccount != mesh.ServiceAccount)
         {
-            throw new StartException($"The join token is for {token.Identity}, but this workload is {mesh.Namespace}/{mesh.ServiceAccount}: use the token that was made for it.");
+            throw new StartException($"The join token is for {token.SpiffeId}, but this workload is {mesh.Namespace}/{mesh.ServiceAccount}: use the token that was made for it.");
         }
 
         return token.ExpiresAt > time.GetUtcNow()
@@ -158,7 +159,7 @@ internal sealed class CertificateClient(
 
     private async Task JoinAsync(JoinToken token, CancellationToken cancellation)
     {
-        var trustDomain = token.Identity.TrustDomain;
+        var trustDomain = token.SpiffeId.TrustDomain;
         string pem;
         using (var unverified = ControlChannel.Unverified(mesh.Control, trustDomain))
         {
@@ -178,11 +179,11 @@ internal sealed class CertificateClient(
         }
 
         // Of what an unknown server says only the root that the token names is believed.
-        var pinned = roots.FirstOrDefault(root => CryptographicOperations.FixedTimeEquals(root.GetCertHash(HashAlgorithmName.SHA256), token.RootSha256))
+        var pinned = roots.FirstOrDefault(root => CryptographicOperations.FixedTimeEquals(root.GetCertHash(HashAlgorithmName.SHA256), Convert.FromHexString(token.RootSha256)))
             ?? throw new StartException($"The control plane at {mesh.Control} does not have the root that the join token names: wrong address, or a token of another mesh.");
         var bundle = TrustBundle.FromPem(trustDomain, pinned.ExportCertificatePem());
         using var channel = ControlChannel.ServerOnly(mesh.Control, bundle, time);
-        await IssueAsync(new Api.Control.V1.Certificates.CertificatesClient(channel.Channel), token.Text, token.Identity, cancellation).ConfigureAwait(false);
+        await IssueAsync(new Api.Control.V1.Certificates.CertificatesClient(channel.Channel), token.Encode(), token.SpiffeId, cancellation).ConfigureAwait(false);
     }
 
     private async Task IssueAsync(Api.Control.V1.Certificates.CertificatesClient client, string? token, SpiffeId expected, CancellationToken cancellation)
