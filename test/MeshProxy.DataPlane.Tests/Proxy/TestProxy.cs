@@ -38,13 +38,13 @@ internal sealed class TestProxy : IAsyncDisposable
     /// <summary>Set by tests that end with exchanges still open.</summary>
     public bool MayBeBusy { get; set; }
 
-    public static async Task<TestProxy> StartAsync(ProxyConfig config, ProxyServerOptions? options = null, SvidStore? identity = null, TimeProvider? time = null)
+    public static async Task<TestProxy> StartAsync(ProxyConfig config, ProxyServerOptions? options = null, SvidStore? identity = null, TimeProvider? time = null, bool logs = true)
     {
         time ??= TimeProvider.System;
         var transport = new SocketTransport();
         var lines = new LineSink();
         var accessLog = AccessLog.ToStream(() => lines);
-        var telemetry = new ProxyTelemetry(time, accessLog);
+        var telemetry = new ProxyTelemetry(time, logs ? accessLog : null);
         var log = new LogBook();
         var server = new ProxyServer(options ?? new ProxyServerOptions(), identity, telemetry, null, log, time, transport, transport);
         var proxy = new TestProxy(server, accessLog, lines, log, telemetry);
