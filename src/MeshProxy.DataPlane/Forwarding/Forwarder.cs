@@ -59,6 +59,8 @@ internal sealed class Forwarder : IExchangeObserver
     private long _heldBody;
     private bool _isHeld;
     private long _headDeadline = Never;
+    private long _attemptDeadline = Never;
+    private long _attemptTimeout = Never;
     private long _exchangeDeadline = Never;
     private long _headTimeout = Never;
     private long _lastActivity;
@@ -102,6 +104,10 @@ internal sealed class Forwarder : IExchangeObserver
         if (now >= Volatile.Read(ref _exchangeDeadline))
         {
             Stop(Timeout(FailureCause.MaxDuration, "request_timeout: the exchange took longer than the route's timeouts.request"), generation);
+        }
+        else if (now >= Volatile.Read(ref _attemptDeadline))
+        {
+            Stop(Timeout(FailureCause.UpstreamTimeout, $"attempt_timeout: {_endpoint?.Address ?? "the endpoint"} took longer than the route's timeouts.backendRequest"), generation);
         }
         else if (now >= Volatile.Read(ref _headDeadline))
         {
@@ -295,6 +301,8 @@ internal sealed class Forwarder : IExchangeObserver
             Volatile.Write(ref _exchangeDeadline, now + (long)total.TotalMilliseconds);
         }
 
+        _attemptTimeout = rule.BackendRequestTimeout is { } each && each > TimeSpan.Zero ? (long)each.TotalMilliseconds : Never;
+
         // gRPC streams may be silent for as long as their deadline allows; an explicit timeout replaces the default one, also when it is zero.
         _headTimeout = rule.RequestTimeout is null && !LocalReply.IsGrpc(request) ? (long)_services.Limits.ResponseHeadTimeout.TotalMilliseconds : Never;
         return default;
@@ -321,6 +329,11 @@ internal sealed class Forwarder : IExchangeObserver
         _endpoint.Enter();
         _record.Endpoint = _endpoint.Address;
         _hasPlace = true;
+        if (_attemptTimeout != Never)
+        {
+            Volatile.Write(ref _attemptDeadline, _services.NowMilliseconds + _attemptTimeout);
+        }
+
         return default;
     }
 
@@ -637,6 +650,7 @@ internal sealed class Forwarder : IExchangeObserver
         }
 
         _hasPlace = false;
+        Volatile.Write(ref _attemptDeadline, Never);
         if (_pumpRunning)
         {
             if (!_pump!.IsComplete)

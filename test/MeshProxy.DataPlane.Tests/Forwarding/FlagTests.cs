@@ -143,10 +143,11 @@ internal sealed class FlagTests
         Assert.That((await proxy.AccessAsync()).GetProperty("meshproxy.attempts").GetInt32(), Is.EqualTo(1));
     }
 
-    [TestCase("UT", 504, 15, null)]
-    [TestCase("DT", 504, 2, 2.0)]
-    [TestCase("SI", 408, 301, 0.0)]
-    public async Task UT_DT_SI_time_passes(string flag, int status, int seconds, double? timeout)
+    [TestCase("UT", 504, 15, null, null)]
+    [TestCase("UT", 504, 3, 0.0, 3.0)]
+    [TestCase("DT", 504, 2, 2.0, null)]
+    [TestCase("SI", 408, 301, 0.0, null)]
+    public async Task UT_DT_SI_time_passes(string flag, int status, int seconds, double? timeout, double? attemptTimeout)
     {
         var time = new ManualTime();
         var reached = new SemaphoreSlim(0);
@@ -158,7 +159,11 @@ internal sealed class FlagTests
             }
         });
         var cluster = Configs.Cluster();
-        var rule = Configs.Rule(cluster.Id) with { RequestTimeout = timeout is { } s ? TimeSpan.FromSeconds(s) : null };
+        var rule = Configs.Rule(cluster.Id) with
+        {
+            RequestTimeout = timeout is { } s ? TimeSpan.FromSeconds(s) : null,
+            BackendRequestTimeout = attemptTimeout is { } each ? TimeSpan.FromSeconds(each) : null,
+        };
         await using var proxy = await TestProxy.StartAsync(Configs.Gateway([Configs.Route(rule)], [cluster], Configs.Set(cluster.Id, server.EndPoint)), time: time);
         foreach (var request in (string[])[Get, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"])
         {
