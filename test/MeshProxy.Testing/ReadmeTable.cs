@@ -69,7 +69,7 @@ public sealed partial class ReadmeTable
         });
     }
 
-    /// <summary>A cell's text, without back-ticks.</summary>
+    /// <summary>A cell's text; without its back-ticks when it is one piece of code and nothing else.</summary>
     public string Cell(string name, string column)
     {
         var index = Array.IndexOf(_columns, column);
@@ -82,7 +82,10 @@ public sealed partial class ReadmeTable
         Assert.That(Cell(name, column), Is.EqualTo(value), $"{_file}: column '{column}' of {name}");
 
     private static string[] Cells(string line) =>
-        [.. Bar().Split(line.Trim().Trim('|')).Select(cell => cell.Replace("\\|", "|", StringComparison.Ordinal).Trim().Trim('`'))];
+        [.. Bar().Split(line.Trim().Trim('|')).Select(cell => cell.Replace("\\|", "|", StringComparison.Ordinal).Trim()).Select(cell => CodeAlone().Replace(cell, "$1"))];
+
+    [GeneratedRegex("^`([^`]*)`$")]
+    private static partial Regex CodeAlone();
 
     [GeneratedRegex(@"(?<!\\)\|")]
     private static partial Regex Bar();

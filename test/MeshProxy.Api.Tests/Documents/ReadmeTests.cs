@@ -60,7 +60,7 @@ public partial class ReadmeTests
     {
         var table = ReadmeTable.Read(Project, heading);
         var column = heading == "Ignored" ? "fields" : "fields and values";
-        return [.. table.Names.SelectMany(name => BackTicks().Matches("`" + table.Cell(name, column) + "`")).Select(match => match.Groups[1].Value).Distinct()];
+        return [.. table.Names.Select(name => table.Cell(name, column)).SelectMany(cell => cell.Contains('`') ? BackTicks().Matches(cell).Select(match => match.Groups[1].Value) : [cell]).Distinct()];
     }
 
     private static IEnumerable<string> Sources()
