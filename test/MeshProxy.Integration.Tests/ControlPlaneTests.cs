@@ -49,6 +49,8 @@ internal sealed class ControlPlaneTests
             Assert.That(await http.GetStringAsync("http://payments/hello"), Is.EqualTo("hello from payments-app"));
         }
 
+        // What was learned is on disk within a second or so.
+        await Eventually.IsTrueAsync(() => Task.FromResult(Directory.GetFiles(mesh.StateDirectory("checkout-1")).Any(file => File.ReadAllText(file).Contains("shop/payments-1", StringComparison.Ordinal))), "the configuration is kept");
         await mesh.Control.KillAsync();
         checkout.Process.Kill();
         await checkout.Process.WaitForExitAsync();
