@@ -109,6 +109,10 @@ public sealed class ProxyServer : IAsyncDisposable
         {
             var outbound = new Outbound(_services);
             await BindAsync("outbound", outboundEndPoint, outbound.ServeAsync, cancellation);
+            if (outboundEndPoint.Address.Equals(IPAddress.Loopback))
+            {
+                await BindIPv6LoopbackAsync(outbound, isPortFixed: outboundEndPoint.Port != 0, cancellation);
+            }
         }
 
         if (_options.Inbound is { } inboundEndPoint)
@@ -221,6 +225,20 @@ public sealed class ProxyServer : IAsyncDisposable
         {
             await Task.Delay(DrainPoll, _time);
             quiet = _services.Registry.Count == 0 ? quiet + 1 : 0;
+        }
+    }
+
+    /// <summary>REDIRECT sends an application's IPv6 to [::1], so that loopback means both. A machine without IPv6 has nothing to send there.</summary>
+    private async Task BindIPv6LoopbackAsync(Outbound outbound, bool isPortFixed, CancellationToken cancellation)
+    {
+        var port = Listeners[^1].EndPoint.Port;
+        try
+        {
+            await BindAsync("outbound", new IPEndPoint(IPAddress.IPv6Loopback, port), outbound.ServeAsync, cancellation);
+        }
+        catch (IOException failure) when (!isPortFixed || failure.InnerException is not AddressInUseException)
+        {
+            // No IPv6 here; or the port that the kernel chose for IPv4 is somebody else's there, and nobody was told of it.
         }
     }
 

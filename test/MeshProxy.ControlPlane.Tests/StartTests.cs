@@ -84,37 +84,6 @@ internal sealed class StartTests
         Assert.That(json.RootElement.TryGetProperty("none", out _), Is.False);
     }
 
-    [Test]
-    public void The_readme_lists_every_limit_as_it_is()
-    {
-        var readme = File.ReadAllText(Path.Combine(RepositoryRoot(), "src", "MeshProxy.ControlPlane", "README.md"));
-        var limits = new ControlPlaneLimits();
-        foreach (var property in typeof(ControlPlaneLimits).GetProperties().Where(property => property.Name != "EqualityContract"))
-        {
-            var value = property.GetValue(limits) switch
-            {
-                TimeSpan time when time.TotalDays >= 1 => $"{time.TotalDays:0} d",
-                TimeSpan time when time.TotalHours >= 1 => $"{time.TotalHours:0} h",
-                TimeSpan time when time.TotalSeconds >= 1 => $"{time.TotalSeconds:0} s",
-                TimeSpan time => $"{time.TotalMilliseconds:0} ms",
-                { } other => other.ToString(),
-                null => "",
-            };
-            Assert.That(readme, Does.Contain($"| `{property.Name}` | {value} |"));
-        }
-    }
-
-    private static string RepositoryRoot()
-    {
-        var directory = TestContext.CurrentContext.TestDirectory;
-        while (!File.Exists(Path.Combine(directory, "MeshProxy.sln")))
-        {
-            directory = Path.GetDirectoryName(directory)!;
-        }
-
-        return directory;
-    }
-
     private static ListenAddress? Listen(string text) => ListenAddress.TryParse(text, 15012, out var listen) ? listen : null;
 
     private static TimeSpan? Duration(string text) => ControlPlaneCommand.TryReadDuration(text, out var duration) ? duration : null;

@@ -492,6 +492,11 @@ internal sealed class DiscoveryClient : IDestinationDemand, IDisposable
             }
 
             answer = _waiters.GetOrAdd(name, _ => new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously)).Task;
+            if (_applier.AliasOf(name) is { } service)
+            {
+                // The address was answered before anybody waited for it, so that nobody has asked for the service behind it yet.
+                Subscribe(service, isPinned: false);
+            }
         }
 
         try

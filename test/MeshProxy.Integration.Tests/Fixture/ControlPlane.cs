@@ -63,7 +63,7 @@ internal sealed class ControlPlane : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var process in _ended.Append(Process).OfType<ManagedProcess>())
+        foreach (var process in _ended.Append(Process).OfType<ManagedProcess>().Distinct())
         {
             await process.DisposeAsync();
         }

@@ -36,6 +36,22 @@ internal sealed partial class Proxy : IAsyncDisposable
     /// <summary>Starts it and waits for nothing.</summary>
     public static Proxy Launch(string name, params string[] arguments) => new(ManagedProcess.Start(name, Executables.Proxy, arguments));
 
+    /// <summary>Starts it inside a network namespace and waits until it listens; the ports are reachable from there alone.</summary>
+    public static async Task<Proxy> StartInNamespaceAsync(string name, string networkNamespace, params string[] arguments)
+    {
+        var proxy = new Proxy(ManagedProcess.Start(name, Tool.Need("ip"), ["netns", "exec", networkNamespace, Executables.Proxy, .. arguments]));
+        try
+        {
+            await proxy.WaitUntilListeningAsync();
+            return proxy;
+        }
+        catch
+        {
+            await proxy.DisposeAsync();
+            throw;
+        }
+    }
+
     /// <summary>A gateway from files, everything else off or on free ports.</summary>
     public static Task<Proxy> StartGatewayAsync(string config, params string[] more) =>
         StartAsync("gateway", ["--config", config, "--outbound", "off", "--admin", "0", "--metrics", "127.0.0.1:0", .. more]);

@@ -1,0 +1,180 @@
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using MeshProxy.Integration.Tests.Apps;
+using MeshProxy.Integration.Tests.Fixture;
+
+namespace MeshProxy.Integration.Tests;
+
+/// <summary>A gateway's files: good, changed, bad.</summary>
+[TestFixture]
+internal sealed class FileModeTests
+{
+    private TestApp _first = null!;
+    private TestApp _second = null!;
+
+    [OneTimeSetUp]
+    public async Task StartAsync() => (_first, _second) = (await TestApp.StartAsync("first"), await TestApp.StartAsync("second"));
+
+    [OneTimeTearDown]
+    public async Task StopAsync()
+    {
+        await _first.DisposeAsync();
+        await _second.DisposeAsync();
+    }
+
+    [TestCase(true)]
+    [TestCase(false)]
+    [CancelAfter(90_000)]
+    public async Task A_changed_file_is_taken_and_a_bad_one_is_not(bool atomically)
+    {
+        using var directory = new TemporaryDirectory();
+        var port = FreePorts.Take();
+        var good = Documents.HttpGateway(port) + Documents.Route("web") + Documents.Static("web", _first.Http1Port);
+        var file = directory.Write("gateway.yaml", good);
+        await using var gateway = await Proxy.StartGatewayAsync(file);
+        await using var load = await Load.StartAsync(port, "shop.example", clients: 2);
+        using var http = Via.Http(port);
+        Assert.That(await http.GetStringAsync("http://shop.example/hello"), Is.EqualTo("hello from first"));
+
+        Change(good.Replace(Text(_first.Http1Port), Text(_second.Http1Port), StringComparison.Ordinal));
+        await Eventually.IsTrueAsync(async () => await http.GetStringAsync("http://shop.example/hello") == "hello from second", "the change is in force");
+
+        Change(good.Replace("backendRefs", "backendReffs", StringComparison.Ordinal));
+        var line = await gateway.Process.LoggedAsync("config_rejected");
+        Assert.That(line.GetProperty("message").GetString(), Does.Contain("gateway.yaml").And.Contain("backendReffs").And.Match(@":\d+"));
+        Assert.That(await http.GetStringAsync("http://shop.example/hello"), Is.EqualTo("hello from second"));
+        Assert.That(await gateway.StatusOfAsync("/readyz"), Is.EqualTo(200));
+        Assert.That(await gateway.MetricsTextAsync(), Does.Contain("meshproxy_config_rejected_total"));
+
+        File.Delete(file);
+        await gateway.Process.LoggedAsync("config_unreadable");
+        Assert.That(await http.GetStringAsync("http://shop.example/hello"), Is.EqualTo("hello from second"));
+
+        Change(good);
+        await Eventually.IsTrueAsync(async () => await http.GetStringAsync("http://shop.example/hello") == "hello from first", "the file is good again");
+        Assert.That(await load.StopAsync(), Is.Empty, gateway.Process.Report());
+
+        void Change(string text)
+        {
+            if (atomically)
+            {
+                File.Move(directory.Write("gateway.yaml.new", text), file, overwrite: true);
+            }
+            else
+            {
+                File.WriteAllText(file, text);
+            }
+        }
+    }
+
+    [Test]
+    [CancelAfter(60_000)]
+    public async Task Listeners_come_and_go_with_the_files()
+    {
+        using var directory = new TemporaryDirectory();
+        var (one, two) = (FreePorts.Take(), FreePorts.Take());
+        var rest = Documents.Route("web") + Documents.Static("web", _first.Http1Port);
+        var file = directory.Write("gateway.yaml", Documents.HttpGateway(one) + rest);
+        await using var gateway = await Proxy.StartGatewayAsync(file);
+        File.WriteAllText(file, Documents.HttpGateway(two) + rest);
+        using (var http = Via.Http(two))
+        {
+            await Eventually.IsTrueAsync(async () => (await http.GetAsync("http://shop.example/hello")).IsSuccessStatusCode, "the new listener serves");
+        }
+
+        await Eventually.IsTrueAsync(async () =>
+        {
+            try
+            {
+                await using var stream = await Via.TcpAsync(one);
+                return false;
+            }
+            catch (SocketException)
+            {
+                return true;
+            }
+        }, "the old listener is closed");
+    }
+
+    [TestCase("kind: Servic", "kind")]
+    [TestCase("unknownField: 1", "unknownField")]
+    [TestCase("port: 70000", "port")]
+    [TestCase("{", "")]
+    [CancelAfter(60_000)]
+    public async Task A_bad_document_names_line_and_field_and_nothing_starts(string wrong, string field)
+    {
+        using var directory = new TemporaryDirectory();
+        var text = wrong switch
+        {
+            "kind: Servic" => "apiVersion: v1\nkind: Servic\nmetadata: {name: a}\n",
+            "unknownField: 1" => "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  unknownField: 1\n  ports: [{port: 80}]\n",
+            "port: 70000" => "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  ports:\n  - {port: 70000}\n",
+            _ => "apiVersion: v1\nkind: {\n",
+        };
+        var file = directory.Write("bad.yaml", text);
+        var (status, _, errors) = await ManagedProcess.RunAsync(Executables.Proxy, ["validate", file]);
+        Assert.That(status, Is.EqualTo(1));
+        Assert.That(errors, Does.Contain(file).And.Contain(field).And.Match(@":\d+"));
+
+        await using var gateway = Proxy.Launch("gateway", "--config", file, "--outbound", "off", "--admin", "off", "--metrics", "off");
+        Assert.That(await gateway.Process.WaitForExitAsync(), Is.EqualTo(1));
+        Assert.That((await gateway.Process.LoggedAsync("config_rejected")).GetProperty("message").GetString(), Does.Contain(field));
+    }
+
+    [Test]
+    [CancelAfter(60_000)]
+    public async Task Validate_and_the_command_line_exit_as_told()
+    {
+        using var directory = new TemporaryDirectory();
+        var file = directory.Write("good.yaml", Documents.HttpGateway(8080) + Documents.Route("web") + Documents.Static("web", 8081));
+        Assert.That((await ManagedProcess.RunAsync(Executables.Proxy, ["validate", file])).ExitCode, Is.Zero);
+        Assert.That((await ManagedProcess.RunAsync(Executables.Proxy, ["validate", directory.File("nothing.yaml")])).ExitCode, Is.EqualTo(1));
+        foreach (var arguments in (string[][])[["--frobnicate"], [], ["--config", file, "--admin", "nowhere"], ["--config", file, "--control", "127.0.0.1:1"], ["--control", "127.0.0.1:1"]])
+        {
+            var (status, _, errors) = await ManagedProcess.RunAsync(Executables.Proxy, arguments);
+            Assert.That(status, Is.EqualTo(2), string.Join(' ', arguments));
+            Assert.That(errors, Does.Contain("--"), string.Join(' ', arguments));
+        }
+
+        foreach (var program in (string[])[Executables.Proxy, Executables.Control, Executables.Meshctl])
+        {
+            var (status, output, _) = await ManagedProcess.RunAsync(program, ["--help"]);
+            Assert.That((status, output.Contains("--", StringComparison.Ordinal)), Is.EqualTo((0, true)), program);
+            Assert.That((await ManagedProcess.RunAsync(program, ["--version"])).ExitCode, Is.Zero);
+        }
+    }
+
+    [Test]
+    [CancelAfter(60_000)]
+    public async Task A_port_that_is_taken_ends_the_start_with_one_clear_line()
+    {
+        using var directory = new TemporaryDirectory();
+        using var taken = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        taken.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        taken.Listen();
+        var port = ((IPEndPoint)taken.LocalEndPoint!).Port;
+        var file = directory.Write("gateway.yaml", Documents.HttpGateway(FreePorts.Take()) + Documents.Route("web") + Documents.Static("web", _first.Http1Port));
+        var gatewayOnIt = directory.Write("taken.yaml", Documents.HttpGateway(port) + Documents.Route("web") + Documents.Static("web", _first.Http1Port));
+        string[][] starts =
+        [
+            ["--config", file, "--outbound", "off", "--metrics", "off", "--admin", Text(port)],
+            ["--config", file, "--outbound", "off", "--admin", "off", "--metrics", $"127.0.0.1:{port}"],
+            ["--config", file, "--admin", "off", "--metrics", "off", "--outbound", $"127.0.0.1:{port}"],
+            ["--config", gatewayOnIt, "--admin", "off", "--metrics", "off", "--outbound", "off"],
+        ];
+        foreach (var arguments in starts)
+        {
+            await using var gateway = Proxy.Launch("gateway", arguments);
+            Assert.That(await gateway.Process.WaitForExitAsync(), Is.EqualTo(1), string.Join(' ', arguments) + gateway.Process.Report());
+            Assert.That((await gateway.Process.LoggedAsync("start_failed")).GetProperty("message").GetString(), Does.Contain(Text(port)));
+            Assert.That(gateway.Process.Errors.Where(line => line.Contains("   at ", StringComparison.Ordinal)), Is.Empty, "no stack trace");
+        }
+
+        await using var control = ManagedProcess.Start("control", Executables.Control, ["--listen", $"127.0.0.1:{port}", "--metrics", "127.0.0.1:0", "--data-dir", directory.File("data")]);
+        Assert.That(await control.WaitForExitAsync(), Is.EqualTo(1));
+        Assert.That((await control.LoggedAsync("start_failed")).GetProperty("message").GetString(), Does.Contain(Text(port)));
+    }
+
+    private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
+}
