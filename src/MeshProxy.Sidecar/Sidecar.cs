@@ -31,7 +31,8 @@ internal sealed class Sidecar : IAsyncDisposable
     private readonly AccessLog? _accessLog;
     private readonly ProxyTelemetry _telemetry;
     private readonly StateDirectory? _state;
-    private readonly SocketTransport _transport = new();
+    // A peer that vanished without a word is noticed long before the idle limit of opaque connections (1 h).
+    private readonly SocketTransport _transport = new(new SocketTransportOptions { KeepAlive = TimeSpan.FromSeconds(60) });
     private readonly SvidStore? _identity;
     private readonly AppProber _prober;
     private readonly CancellationTokenSource _stop = new();

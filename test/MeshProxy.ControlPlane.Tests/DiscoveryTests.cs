@@ -290,6 +290,7 @@ internal sealed class DiscoveryTests
         await call.RequestStream.WriteAsync(new SidecarMessage { Subscribe = new Subscribe { Add = { Payments } } });
         await Assert.ThatAsync(() => call.ResponseStream.MoveNext(default), Throws.InstanceOf<RpcException>().With.Property("StatusCode").EqualTo(StatusCode.InvalidArgument));
         using var twice = await TestSidecar.ConnectAsync(payments, "payments-1");
+        await twice.ReadAsync();
         using var newer = await TestSidecar.ConnectAsync(payments, "payments-1");
         await newer.ReadAsync();
         Assert.That(await twice.ReadEndAsync(), Is.EqualTo(StatusCode.Aborted));

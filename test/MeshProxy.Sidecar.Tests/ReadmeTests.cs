@@ -3,6 +3,7 @@ using System.CommandLine.Help;
 using System.Reflection;
 using System.Text.RegularExpressions;
 using MeshProxy.Sidecar.Admin;
+using MeshProxy.Api.Joining;
 using MeshProxy.Sidecar.Certificates;
 using MeshProxy.Sidecar.Discovery;
 using MeshProxy.Sidecar.Files;

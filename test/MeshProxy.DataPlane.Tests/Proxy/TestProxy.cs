@@ -62,7 +62,7 @@ internal sealed class TestProxy : IAsyncDisposable
         return store;
     }
 
-    public IPEndPoint EndPoint(string listener = "gateway/0") => new(IPAddress.Loopback, Server.Listeners.Single(bound => bound.Name == listener).EndPoint.Port);
+    public IPEndPoint EndPoint(string listener = "gateway/0") => new(IPAddress.Loopback, Server.Listeners.First(bound => bound.Name == listener).EndPoint.Port);
 
     public Task<Wire> DialAsync(string listener = "gateway/0", int? receiveBuffer = null) => Wire.DialAsync(EndPoint(listener), receiveBuffer);
 
