@@ -234,7 +234,7 @@ public sealed class ProxyServer : IAsyncDisposable
         var port = Listeners[^1].EndPoint.Port;
         try
         {
-            await BindAsync("outbound", new IPEndPoint(IPAddress.IPv6Loopback, port), outbound.ServeAsync, cancellation);
+            await BindAsync("outbound-ipv6", new IPEndPoint(IPAddress.IPv6Loopback, port), outbound.ServeAsync, cancellation);
         }
         catch (IOException failure) when (!isPortFixed || failure.InnerException is not AddressInUseException)
         {
