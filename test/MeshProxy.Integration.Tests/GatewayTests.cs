@@ -238,7 +238,8 @@ internal sealed class GatewayTests
     [CancelAfter(90_000)]
     public async Task A_python_grpc_client_in_the_four_shapes()
     {
-        var python = Tool.Need("python3");
+        // Debian's own Python is the one that Debian's grpcio is for, whatever comes first on the path.
+        var python = File.Exists("/usr/bin/python3") ? "/usr/bin/python3" : Tool.Need("python3");
         if ((await ManagedProcess.RunAsync(python, ["-c", "import grpc"])).ExitCode != 0)
         {
             Assert.Ignore("python3 has no grpcio");
