@@ -24,19 +24,14 @@ internal static class RouteBinder
             return null;
         }
 
-        var rules = ImmutableArray.CreateBuilder<RouteRule>();
-        foreach (var fields in spec.Maps("rules", MaxRules))
-        {
-            rules.Add(HttpRule(fields, rules.Count, metadata));
-        }
-
+        var rules = Rules(spec, metadata, HttpRule);
         var document = new HttpRouteDocument
         {
             ApiVersion = metadata.ApiVersion,
             Name = metadata.Name,
             ParentRefs = Parents(spec, metadata),
             Hostnames = Hostnames(spec),
-            Rules = rules.DrainToImmutable(),
+            Rules = rules,
         };
         CheckRuleNames(spec, document.Rules);
         spec.Close();
@@ -50,19 +45,14 @@ internal static class RouteBinder
             return null;
         }
 
-        var rules = ImmutableArray.CreateBuilder<RouteRule>();
-        foreach (var fields in spec.Maps("rules", MaxRules))
-        {
-            rules.Add(GrpcRule(fields, rules.Count, metadata));
-        }
-
+        var rules = Rules(spec, metadata, GrpcRule);
         var document = new GrpcRouteDocument
         {
             ApiVersion = metadata.ApiVersion,
             Name = metadata.Name,
             ParentRefs = Parents(spec, metadata),
             Hostnames = Hostnames(spec),
-            Rules = rules.DrainToImmutable(),
+            Rules = rules,
         };
         CheckRuleNames(spec, document.Rules);
         spec.Close();
@@ -105,6 +95,17 @@ internal static class RouteBinder
         spec.Close();
         root.Scope.NotImplemented(root.Node, "kind", "TLSRoute is not implemented: end TLS at an HTTPS or TLS listener, or use a TCPRoute");
         return document;
+    }
+
+    private static ImmutableArray<RouteRule> Rules(Fields spec, Metadata metadata, Func<Fields, int, Metadata, RouteRule> bind)
+    {
+        var rules = ImmutableArray.CreateBuilder<RouteRule>();
+        foreach (var fields in spec.Maps("rules", MaxRules))
+        {
+            rules.Add(bind(fields, rules.Count, metadata));
+        }
+
+        return rules.DrainToImmutable();
     }
 
     private static Fields? Spec(Fields root)
