@@ -31,7 +31,11 @@ public sealed class RequestHead
     /// <summary>Path and query as received or rewritten ("/a/b?c=d"), "*" for OPTIONS *, empty for CONNECT.</summary>
     public ReadOnlySpan<byte> Path => Fields.Slice(_path);
 
-    /// <summary>The <c>:protocol</c> of an extended CONNECT (RFC 8441), or the Upgrade token in HTTP/1.1; empty otherwise.</summary>
+    /// <summary>
+    /// What the client asks to switch to ("websocket"): the Upgrade token in HTTP/1.1, or the <c>:protocol</c> of an extended CONNECT (RFC 8441), which the codec
+    /// hands on with the method GET, so that both versions look alike. Empty otherwise. Such a request has <see cref="EndsStream"/> false and no body of its own:
+    /// nothing can be read until a head with <see cref="ResponseHead.IsTunnel"/> was written.
+    /// </summary>
     public ReadOnlySpan<byte> Protocol => Fields.Slice(_protocol);
 
     /// <summary>The version it arrived in.</summary>

@@ -20,8 +20,14 @@ public sealed class ResponseHead
     /// <summary>The fields, in order of arrival.</summary>
     public FieldMap Fields { get; } = new();
 
-    /// <summary>True for 1xx (RFC 9110 section 15.2): another head follows.</summary>
-    public bool IsInformational => Status is >= 100 and < 200;
+    /// <summary>
+    /// True when this head accepts a tunnel (RFC 9110 sections 7.8 and 9.3.6, RFC 8441 section 5): it is final, and from here on the bodies of both directions are the
+    /// bytes of the tunnel. The status is what the peer's version uses, 101 in HTTP/1.1 and 200 in HTTP/2; whoever writes the head sends its own version's.
+    /// </summary>
+    public bool IsTunnel { get; set; }
+
+    /// <summary>True for 1xx (RFC 9110 section 15.2) but for a 101 that accepts a tunnel: another head follows.</summary>
+    public bool IsInformational => Status is >= 100 and < 200 && !IsTunnel;
 
     /// <summary>Makes this a copy of <paramref name="other"/>.</summary>
     public void CopyFrom(ResponseHead other)
@@ -30,6 +36,7 @@ public sealed class ResponseHead
         Status = other.Status;
         Version = other.Version;
         EndsStream = other.EndsStream;
+        IsTunnel = other.IsTunnel;
         ContentLength = other.ContentLength;
         Fields.AddAll(other.Fields);
     }
@@ -41,6 +48,7 @@ public sealed class ResponseHead
         Status = 0;
         Version = HttpProtocolVersion.Http11;
         EndsStream = false;
+        IsTunnel = false;
         ContentLength = -1;
     }
 }
