@@ -38,6 +38,9 @@ public sealed class RequestHead
     /// </summary>
     public ReadOnlySpan<byte> Protocol => Fields.Slice(_protocol);
 
+    /// <summary>True for a request that asks for a tunnel: <see cref="Protocol"/>, or a plain CONNECT.</summary>
+    public bool AsksForTunnel => _protocol.Length > 0 || Method == RequestMethod.Connect;
+
     /// <summary>The version it arrived in.</summary>
     public HttpProtocolVersion Version { get; set; }
 

@@ -336,8 +336,7 @@ internal sealed class ConnectionWriter : IFlushTarget
         {
             if (endStream)
             {
-                AppendHeader(0, FrameType.Data, FrameFlags.EndStream, stream.Id);
-                _connection.OnEndSent(stream);
+                WriteEnd(stream);
             }
 
             return new ValueTask<bool>(true);
@@ -363,6 +362,13 @@ internal sealed class ConnectionWriter : IFlushTarget
         }
 
         return stream.WriteSignal.Begin();
+    }
+
+    /// <summary>END_STREAM by itself.</summary>
+    public void WriteEnd(Http2Stream stream)
+    {
+        AppendHeader(0, FrameType.Data, FrameFlags.EndStream, stream.Id);
+        _connection.OnEndSent(stream);
     }
 
     /// <summary>WINDOW_UPDATE, or a change of SETTINGS_INITIAL_WINDOW_SIZE.</summary>
@@ -449,18 +455,19 @@ internal sealed class ConnectionWriter : IFlushTarget
         stream.FirstByteAt = _appended;
         var bound = HpackEncoder.Bound(
             head.Fields,
-            head.MethodToken.Length + head.Scheme.Length + head.Path.Length + head.Authority.Length + head.Protocol.Length);
+            Math.Max(head.MethodToken.Length, "CONNECT"u8.Length) + head.Scheme.Length + head.Path.Length + head.Authority.Length + head.Protocol.Length);
         var block = BeginBlock(bound);
         EndBlock(stream.Id, block, _encoder.EncodeRequest(head, block[FrameHeader.Size..]), head.EndsStream);
     }
 
-    public void WriteResponseHead(Http2Stream stream, int status, FieldMap fields, bool endStream) =>
-        WriteResponseHead(stream.Id, status, fields, endStream);
+    /// <summary>A tunnel is accepted with 2xx, never with the 101 of HTTP/1.1 (RFC 8441 section 5, RFC 9113 section 8.6).</summary>
+    public void WriteResponseHead(Http2Stream stream, ResponseHead head, bool endStream) =>
+        WriteResponseHead(stream.Id, head.IsTunnel && head.Status == 101 ? 200 : head.Status, head.Fields, endStream, head.IsTunnel);
 
-    public void WriteResponseHead(int streamId, int status, FieldMap fields, bool endStream)
+    public void WriteResponseHead(int streamId, int status, FieldMap fields, bool endStream, bool isTunnel = false)
     {
         var block = BeginBlock(HpackEncoder.Bound(fields, 3));
-        EndBlock(streamId, block, _encoder.EncodeResponse(status, fields, block[FrameHeader.Size..]), endStream);
+        EndBlock(streamId, block, _encoder.EncodeResponse(status, fields, block[FrameHeader.Size..], isTunnel), endStream);
     }
 
     public void WriteTrailers(Http2Stream stream, FieldMap fields)

@@ -43,8 +43,17 @@ internal static class ExchangeStream
                 return false;
             }
 
-            connection.Writer.WriteTrailers(stream, trailers);
-            connection.OnEndSent(stream);
+            if (stream.IsTunnel)
+            {
+                // The end of one direction is END_STREAM alone: a connected stream carries no HEADERS (RFC 9113 section 8.5).
+                connection.Writer.WriteEnd(stream);
+            }
+            else
+            {
+                connection.Writer.WriteTrailers(stream, trailers);
+                connection.OnEndSent(stream);
+            }
+
             deferred = connection.Writer.TakeDeferred();
         }
 
@@ -76,7 +85,7 @@ internal static class ExchangeStream
             }
 
             var isWhole = isServer && !stream.State.CanSend && end is { Reason: StreamResetReason.Cancelled, WireCode: 0 };
-            connection.ResetStream(stream, isWhole ? Http2ErrorCode.NoError : CodeOf(end), end);
+            connection.ResetStream(stream, isWhole ? Http2ErrorCode.NoError : CodeOf(end, stream.IsTunnel), end);
             deferred = connection.Writer.TakeDeferred();
         }
 
@@ -84,8 +93,10 @@ internal static class ExchangeStream
         FlushBatch.Request(connection.Writer);
     }
 
-    private static Http2ErrorCode CodeOf(StreamEnd end) => end.WireCode != 0 ? (Http2ErrorCode)end.WireCode : end.Reason switch
+    private static Http2ErrorCode CodeOf(StreamEnd end, bool isTunnel) => end.WireCode != 0 ? (Http2ErrorCode)end.WireCode : end.Reason switch
     {
+        // The other side of the tunnel broke off (RFC 9113 section 8.5).
+        StreamResetReason.ConnectionReset or StreamResetReason.PeerClosed or StreamResetReason.PeerReset when isTunnel => Http2ErrorCode.ConnectError,
         StreamResetReason.Cancelled or StreamResetReason.TimedOut => Http2ErrorCode.Cancel,
         StreamResetReason.PeerRefused or StreamResetReason.PeerGoAway => Http2ErrorCode.RefusedStream,
         StreamResetReason.LimitExceeded => Http2ErrorCode.EnhanceYourCalm,

@@ -31,7 +31,7 @@ internal sealed class Http2BodyReader(Http2Stream stream) : HttpBodyReader
     /// <summary>What there is to read, if anything. Under the lock.</summary>
     public bool TryTakeChunk(out BodyChunk chunk)
     {
-        if (stream.HasReceivedEnd)
+        if (stream.HasReceivedEnd && !stream.WithholdsBody)
         {
             chunk = new BodyChunk(stream.Received.Peek(), IsEnd: true, default);
             return true;
@@ -43,7 +43,7 @@ internal sealed class Http2BodyReader(Http2Stream stream) : HttpBodyReader
             return true;
         }
 
-        if (stream.Received.Length > 0)
+        if (stream.Received.Length > 0 && !stream.WithholdsBody)
         {
             chunk = new BodyChunk(stream.Received.Peek(), IsEnd: false, default);
             return true;

@@ -1,4 +1,5 @@
 using System.IO.Pipelines;
+using MeshProxy.Http.Fields;
 
 namespace MeshProxy.Http.Http2;
 
@@ -230,6 +231,13 @@ public sealed class Http2ClientConnection : HttpClientConnection, IHttp2Role
                 return false;
             }
 
+            if (!head.Protocol.IsEmpty && !engine.PeerAllowsExtendedConnect)
+            {
+                // RFC 8441 section 3: it must not be tried. The same as a stream that the peer refused.
+                stream.End = new StreamEnd(StreamResetReason.PeerRefused, Initiator.Peer, 0, "no_extended_connect");
+                return false;
+            }
+
             exchange.IsReserved = false;
             _reserved--;
             engine.AddStream(stream, _nextStreamId);
@@ -317,7 +325,8 @@ public sealed class Http2ClientConnection : HttpClientConnection, IHttp2Role
             return true;
         }
 
-        var length = exchange.IsHead || head.Status is 304 || head.IsInformational ? -1 : Engine.Fields.ContentLength;
+        var isTunnel = exchange.AsksForTunnel && head.Status is >= 200 and < 300;
+        var length = isTunnel || exchange.IsHead || head.Status is 304 || head.IsInformational ? -1 : Engine.Fields.ContentLength;
         var detail = verdict == FieldBlockVerdict.Malformed ? Engine.Fields.Detail
             : head.IsInformational && endStream ? "informational_head_with_end"
             : endStream && length > 0 ? "content_length_mismatch"
@@ -336,7 +345,15 @@ public sealed class Http2ClientConnection : HttpClientConnection, IHttp2Role
         }
 
         stream.State.OnHeadersReceived(endStream);
-        head.EndsStream = endStream;
+        head.EndsStream = endStream && !isTunnel;
+        if (isTunnel)
+        {
+            // A length in such a head means nothing (RFC 9110 section 9.3.6).
+            head.IsTunnel = stream.IsTunnel = true;
+            head.ContentLength = -1;
+            head.Fields.Remove(KnownField.ContentLength);
+        }
+
         if (!head.IsInformational)
         {
             stream.HasReceivedHead = true;

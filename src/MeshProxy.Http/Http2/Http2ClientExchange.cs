@@ -28,6 +28,9 @@ internal sealed class Http2ClientExchange : HttpClientExchange, IStreamOwner
     /// <summary>Whether the request's method is HEAD: its response's Content-Length counts no DATA.</summary>
     public bool IsHead { get; private set; }
 
+    /// <summary>Whether a 2xx accepts a tunnel.</summary>
+    public bool AsksForTunnel { get; private set; }
+
     public override HttpBodyReader ResponseBody => Stream.Body;
 
     public override StreamEnd End => Stream.End;
@@ -45,7 +48,8 @@ internal sealed class Http2ClientExchange : HttpClientExchange, IStreamOwner
 
     public override bool WriteHead(RequestHead head)
     {
-        IsHead = head.Method == RequestMethod.Head;
+        IsHead = head.Method == RequestMethod.Head && head.Protocol.IsEmpty;
+        AsksForTunnel = head.AsksForTunnel;
         return _connection.WriteHead(this, head);
     }
 
@@ -120,6 +124,7 @@ internal sealed class Http2ClientExchange : HttpClientExchange, IStreamOwner
         _wasFinalGiven = false;
         _informational = 0;
         IsHead = false;
+        AsksForTunnel = false;
         _connection.Return(this);
     }
 

@@ -841,6 +841,12 @@ internal sealed class Http2Connection
                     return Fail(Http2ErrorCode.ProtocolError, "invalid_enable_connect_protocol");
                 }
 
+                if (value == 0 && PeerAllowsExtendedConnect)
+                {
+                    // RFC 8441 section 3: what was allowed is not taken back.
+                    return Fail(Http2ErrorCode.ProtocolError, "invalid_enable_connect_protocol");
+                }
+
                 PeerAllowsExtendedConnect = value == 1;
                 return true;
             default:
@@ -1010,7 +1016,8 @@ internal sealed class Http2Connection
         lock (Gate)
         {
             var code = Http2ErrorCode.ProtocolError;
-            var detail = !endStream ? "trailers_without_end"
+            var detail = stream.IsTunnel ? "headers_in_tunnel"
+                : !endStream ? "trailers_without_end"
                 : verdict == FieldBlockVerdict.Malformed ? Fields.Detail
                 : verdict == FieldBlockVerdict.TooLarge ? "trailers_too_large"
                 : stream.ExpectedLength >= 0 && stream.ReceivedLength != stream.ExpectedLength ? "content_length_mismatch"

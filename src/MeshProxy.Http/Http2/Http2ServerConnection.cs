@@ -245,7 +245,8 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
             stream.HasReceivedHead = true;
             stream.ExpectedLength = length;
             stream.HasReceivedEnd = endStream;
-            exchange.Request.EndsStream = endStream;
+            stream.IsTunnel = stream.WithholdsBody = exchange.Request.AsksForTunnel;
+            exchange.Request.EndsStream = endStream && !stream.IsTunnel;
             _running++;
             _total++;
         }

@@ -61,7 +61,7 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
         return Write(head, endStream: false, isFinal: false);
     }
 
-    public override bool WriteHead(ResponseHead head) => Write(head, head.EndsStream, isFinal: true);
+    public override bool WriteHead(ResponseHead head) => Write(head, head.EndsStream && !head.IsTunnel, isFinal: true);
 
     public override ValueTask<bool> WriteBodyAsync(ReadOnlySequence<byte> data, bool endStream) => ExchangeStream.WriteBody(Stream, data, endStream);
 
@@ -119,6 +119,8 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
     private bool Write(ResponseHead head, bool endStream, bool isFinal)
     {
         var connection = Stream.Connection;
+        var readable = false;
+        BodyChunk chunk = default;
         Deferred deferred;
         lock (connection.Gate)
         {
@@ -128,13 +130,24 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
             }
 
             _hasResponseStarted = isFinal;
-            connection.Writer.WriteResponseHead(Stream, head.Status, head.Fields, endStream);
+            connection.Writer.WriteResponseHead(Stream, head, endStream);
             if (endStream)
             {
                 connection.OnEndSent(Stream);
             }
 
+            if (isFinal && Stream.WithholdsBody)
+            {
+                Stream.WithholdsBody = false;
+                readable = Stream.Body.Signal.IsWaiting && Stream.Body.TryTakeChunk(out chunk) && Stream.Body.Signal.TryTake();
+            }
+
             deferred = connection.Writer.TakeDeferred();
+        }
+
+        if (readable)
+        {
+            Stream.Body.Signal.Complete(chunk);
         }
 
         connection.Run(deferred);

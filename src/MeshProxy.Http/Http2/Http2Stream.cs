@@ -88,6 +88,12 @@ internal sealed class Http2Stream
     /// <summary>END_STREAM was received: the message is whole, whatever happens afterwards.</summary>
     public bool HasReceivedEnd { get; set; }
 
+    /// <summary>A CONNECT stream: DATA is the tunnel's bytes, and no other HEADERS may follow (RFC 9113 section 8.5).</summary>
+    public bool IsTunnel { get; set; }
+
+    /// <summary>The body is not given out: the tunnel that it belongs to is not accepted yet.</summary>
+    public bool WithholdsBody { get; set; }
+
     /// <summary>Nobody will read the body any more.</summary>
     public bool DiscardsBody { get; set; }
 
@@ -117,6 +123,8 @@ internal sealed class Http2Stream
         Trailers.Clear();
         HasReceivedHead = false;
         HasReceivedEnd = false;
+        IsTunnel = false;
+        WithholdsBody = false;
         DiscardsBody = false;
         ExpectedLength = -1;
         ReceivedLength = 0;

@@ -1,5 +1,6 @@
 using System.Buffers.Text;
 using MeshProxy.Http.Fields;
+using MeshProxy.Http.Http1;
 using MeshProxy.Http.Http2.Hpack;
 
 namespace MeshProxy.Http.Http2;
@@ -323,14 +324,25 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
         const uint Authority = 1u << (int)PseudoField.Authority;
         const uint Protocol = 1u << (int)PseudoField.Protocol;
 
+        var isConnect = request.Method == RequestMethod.Connect;
+        var isExtended = (_pseudoSeen & Protocol) != 0;
         if ((_pseudoSeen & Method) == 0)
         {
             Malformed("missing_method");
         }
-        else if (request.Method == RequestMethod.Connect && (_pseudoSeen & Protocol) == 0)
+        else if (isExtended && !isConnect)
+        {
+            Malformed("protocol_without_connect");
+        }
+        else if (isConnect && _contentLength > 0)
+        {
+            // The bytes of a tunnel are no content (RFC 9110 section 9.3.6).
+            Malformed("content_length_in_connect");
+        }
+        else if (isConnect && !isExtended)
         {
             // RFC 9113 section 8.5.
-            if ((_pseudoSeen & (Scheme | Path)) != 0 || (_pseudoSeen & Authority) == 0 || request.Authority.IsEmpty)
+            if ((_pseudoSeen & (Scheme | Path)) != 0 || (_pseudoSeen & Authority) == 0 || !AuthorityRules.HasPort(request.Authority))
             {
                 Malformed("invalid_connect");
             }
@@ -339,10 +351,6 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
         {
             Malformed("missing_pseudo_field");
         }
-        else if ((_pseudoSeen & Protocol) != 0 && request.Method != RequestMethod.Connect)
-        {
-            Malformed("protocol_without_connect");
-        }
         else if (request.Authority.IsEmpty)
         {
             Malformed("missing_authority");
@@ -350,6 +358,22 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
         else if (_pathIsAsterisk && request.Method != RequestMethod.Options)
         {
             Malformed("invalid_path");
+        }
+
+        if (isConnect && _verdict == FieldBlockVerdict.Ok)
+        {
+            EndConnect(request, isExtended);
+        }
+    }
+
+    // An extended CONNECT looks to its reader like the Upgrade of HTTP/1.1 (see RequestHead.Protocol).
+    private void EndConnect(RequestHead request, bool isExtended)
+    {
+        request.Fields.Remove(KnownField.ContentLength);
+        request.ContentLength = _contentLength = -1;
+        if (isExtended)
+        {
+            request.SetMethod("GET"u8);
         }
     }
 

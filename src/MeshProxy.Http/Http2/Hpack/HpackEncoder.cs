@@ -54,15 +54,15 @@ internal sealed class HpackEncoder
     public int EncodeRequest(RequestHead head, Span<byte> target)
     {
         var written = BeginBlock(target);
-        var isConnect = head.Method == RequestMethod.Connect;
-        var method = head.MethodToken;
+        var protocol = head.Protocol;
         written += head.Method switch
         {
+            _ when !protocol.IsEmpty => WriteLine(target[written..], 2, PseudoField.Method, ":method"u8, "CONNECT"u8),
             RequestMethod.Get => WriteIndexed(target[written..], 2),
             RequestMethod.Post => WriteIndexed(target[written..], 3),
-            _ => WriteLine(target[written..], 2, PseudoField.Method, ":method"u8, method),
+            _ => WriteLine(target[written..], 2, PseudoField.Method, ":method"u8, head.MethodToken),
         };
-        if (!isConnect || !head.Protocol.IsEmpty)
+        if (head.Method != RequestMethod.Connect || !protocol.IsEmpty)
         {
             var scheme = head.Scheme;
             written += scheme.SequenceEqual("https"u8) ? WriteIndexed(target[written..], 7)
@@ -70,9 +70,9 @@ internal sealed class HpackEncoder
                 : WriteLine(target[written..], 6, PseudoField.Scheme, ":scheme"u8, scheme);
             var path = head.Path;
             written += path.Length == 1 && path[0] == (byte)'/' ? WriteIndexed(target[written..], 4) : WriteLiteral(target[written..], 0x00, 4, 4, default, path);
-            if (!head.Protocol.IsEmpty)
+            if (!protocol.IsEmpty)
             {
-                written += WriteLiteral(target[written..], 0x00, 4, 0, ":protocol"u8, head.Protocol);
+                written += WriteLiteral(target[written..], 0x00, 4, 0, ":protocol"u8, protocol);
             }
         }
 
@@ -81,11 +81,11 @@ internal sealed class HpackEncoder
             written += WriteLine(target[written..], 1, PseudoField.Authority, ":authority"u8, head.Authority);
         }
 
-        return written + EncodeFields(head.Fields, target[written..]);
+        return written + EncodeFields(head.Fields, target[written..], head.AsksForTunnel);
     }
 
     /// <summary>Encodes a response's status and fields.</summary>
-    public int EncodeResponse(int status, FieldMap fields, Span<byte> target)
+    public int EncodeResponse(int status, FieldMap fields, Span<byte> target, bool isTunnel = false)
     {
         var written = BeginBlock(target);
         var index = status switch { 200 => 8, 204 => 9, 206 => 10, 304 => 11, 400 => 12, 404 => 13, 500 => 14, _ => 0 };
@@ -99,22 +99,27 @@ internal sealed class HpackEncoder
             written += WriteLine(target[written..], 8, PseudoField.Status, ":status"u8, digits);
         }
 
-        return written + EncodeFields(fields, target[written..]);
+        return written + EncodeFields(fields, target[written..], isTunnel);
     }
 
     /// <summary>Encodes trailer fields.</summary>
     public int EncodeTrailers(FieldMap fields, Span<byte> target)
     {
         var written = BeginBlock(target);
-        return written + EncodeFields(fields, target[written..]);
+        return written + EncodeFields(fields, target[written..], isTunnel: false);
     }
 
-    private int EncodeFields(FieldMap fields, Span<byte> target)
+    private int EncodeFields(FieldMap fields, Span<byte> target, bool isTunnel)
     {
         var written = 0;
         for (var i = 0; i < fields.Count; i++)
         {
             var line = fields[i];
+            if (isTunnel && IsOfHandshake(line))
+            {
+                continue;
+            }
+
             var nameIndex = line.Known == KnownField.Other ? 0 : HpackStaticTable.IndexOf(line.Known);
             if (line.IsSensitive)
             {
@@ -211,6 +216,15 @@ internal sealed class HpackEncoder
         value.CopyTo(target[written..]);
         return written + value.Length;
     }
+
+    // What makes a tunnel in HTTP/1.1 has no place in HTTP/2, where the stream itself is the tunnel (RFC 8441 section 5, RFC 9113 section 8.2.2).
+    private static bool IsOfHandshake(in FieldLine line) => line.Known switch
+    {
+        KnownField.Connection or KnownField.Upgrade or KnownField.KeepAlive or KnownField.ProxyConnection or KnownField.TransferEncoding
+            or KnownField.ContentLength => true,
+        KnownField.Other => line.Name.SequenceEqual("sec-websocket-key"u8) || line.Name.SequenceEqual("sec-websocket-accept"u8),
+        _ => false,
+    };
 
     private static bool MayRepeat(KnownField field) => field is not (KnownField.ContentLength or KnownField.ETag or KnownField.IfNoneMatch
         or KnownField.IfModifiedSince or KnownField.LastModified or KnownField.Location or KnownField.TraceParent or KnownField.TraceState
