@@ -110,6 +110,8 @@ internal sealed class Gateway
 
         public override bool TellsDetail => false;
 
+        public override bool BelievesDeadlines => false;
+
         public override RouteDecision Route(RequestHead request)
         {
             if (gateway.Port()?.Find(Authorities.WithoutPort(request.Authority)) is not { } section)

@@ -21,6 +21,12 @@ internal sealed record ForwardingServices(ProxyTelemetry Telemetry, TimeProvider
 {
     /// <summary>Milliseconds of the monotonic clock: what deadlines are counted in.</summary>
     public long NowMilliseconds => Time.GetTimestamp() / (Time.TimestampFrequency / 1000);
+
+    /// <summary>Microseconds of the same clock.</summary>
+    public long NowMicroseconds => Microseconds(Time.GetTimestamp());
+
+    /// <summary>A timestamp of the clock in microseconds.</summary>
+    public long Microseconds(long timestamp) => timestamp / (Time.TimestampFrequency / 1_000_000);
 }
 
 /// <summary>Time bounds of an exchange that no route sets.</summary>
@@ -53,6 +59,10 @@ internal abstract class DownstreamConnection(ForwardingServices services, Connec
 
     /// <summary>Whether this is an edge, where fields that speak for the mesh are removed from requests.</summary>
     public virtual bool IsEdge => true;
+
+    /// <summary>Whether grpc-timeout and x-request-timeout of the caller become the exchange's deadline. Where not, they are removed: a client outside of the
+    /// mesh does not decide how long the mesh may work, nor that an endpoint looks slow.</summary>
+    public virtual bool BelievesDeadlines => true;
 
     /// <summary>Whether own replies name endpoints and policies.</summary>
     public virtual bool TellsDetail => true;

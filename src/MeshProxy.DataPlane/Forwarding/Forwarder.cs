@@ -63,6 +63,7 @@ internal sealed class Forwarder : IExchangeObserver
     private long _attemptTimeout = Never;
     private long _exchangeDeadline = Never;
     private long _headTimeout = Never;
+    private RequestDeadline _deadline;
     private long _lastActivity;
 
     public Forwarder(DownstreamConnection connection, HttpServerExchange downstream)
@@ -103,7 +104,7 @@ internal sealed class Forwarder : IExchangeObserver
 
         if (now >= Volatile.Read(ref _exchangeDeadline))
         {
-            Stop(Timeout(FailureCause.MaxDuration, "request_timeout: the exchange took longer than the route's timeouts.request"), generation);
+            Stop(PastDeadline(), generation);
         }
         else if (now >= Volatile.Read(ref _attemptDeadline))
         {
@@ -285,6 +286,11 @@ internal sealed class Forwarder : IExchangeObserver
             EdgeFields.Remove(request.Fields);
         }
 
+        if (!_connection.BelievesDeadlines)
+        {
+            RequestDeadline.Remove(request.Fields);
+        }
+
         if (!request.Fields.Contains(KnownField.XRequestId))
         {
             Span<byte> id = stackalloc byte[RequestIdSource.Length];
@@ -295,12 +301,20 @@ internal sealed class Forwarder : IExchangeObserver
         rule.Filters.Apply(request, match.MatchedPrefix);
         backend.Filters.Apply(request, match.MatchedPrefix);
 
-        var now = _lastActivity;
-        if (rule.RequestTimeout is { } total && total > TimeSpan.Zero)
+        // After the filters: a deadline that the operator's own filter sets is believed.
+        var now = _services.Microseconds(_record.StartTimestamp);
+        if (!_deadline.TryRead(request.Fields, now))
         {
-            Volatile.Write(ref _exchangeDeadline, now + (long)total.TotalMilliseconds);
+            return new Failure(FailureCause.DownstreamProtocolError, FailureStage.Downstream, RetrySafety.Never, Initiator.Peer,
+                "malformed_deadline: grpc-timeout is 1 to 8 digits and one of H M S m u n, x-request-timeout is milliseconds in digits, and neither stands there twice");
         }
 
+        if (rule.RequestTimeout is { } total && total > TimeSpan.Zero)
+        {
+            _deadline.Bound(now, total);
+        }
+
+        Volatile.Write(ref _exchangeDeadline, _deadline.Milliseconds);
         _attemptTimeout = rule.BackendRequestTimeout is { } each && each > TimeSpan.Zero ? (long)each.TotalMilliseconds : Never;
 
         // gRPC streams may be silent for as long as their deadline allows; an explicit timeout replaces the default one, also when it is zero.
@@ -312,6 +326,11 @@ internal sealed class Forwarder : IExchangeObserver
     private Failure TakePlace(ClusterEndpoint? tried)
     {
         var cluster = _cluster!;
+        if (_deadline.IsSet && _deadline.HasPassed(_services.NowMicroseconds))
+        {
+            return PastDeadline();
+        }
+
         if (!cluster.CircuitBreaker.TryEnter())
         {
             return new Failure(FailureCause.CircuitBreakerOpen, FailureStage.Balancing, RetrySafety.Never, Initiator.Us,
@@ -349,6 +368,10 @@ internal sealed class Forwarder : IExchangeObserver
         return acquiring;
     }
 
+    private Failure PastDeadline() => new(FailureCause.MaxDuration, FailureStage.Waiting, RetrySafety.Never, Initiator.Us, _deadline.IsCallers
+        ? "deadline_exceeded: the caller's grpc-timeout or x-request-timeout passed"
+        : "request_timeout: the exchange took longer than the route's timeouts.request");
+
     private Failure Stopped()
     {
         lock (_gate)
@@ -375,6 +398,11 @@ internal sealed class Forwarder : IExchangeObserver
         {
             // This hop is plaintext. A server that compares :scheme with its own transport (Kestrel does) resets the stream of an https request.
             request.SetScheme("http"u8);
+        }
+
+        if (_deadline.IsSet)
+        {
+            _deadline.Write(request.Fields, _services.NowMicroseconds, _attemptDeadline == Never ? Never : _attemptDeadline * 1000);
         }
 
         if (!upstream.WriteHead(request))
