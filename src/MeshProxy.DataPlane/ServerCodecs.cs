@@ -37,7 +37,10 @@ internal sealed class ServerCodecs
         var pipe = connection.Transport;
         if (version == HttpProtocolVersion.Http2)
         {
-            return new Http2ServerConnection(pipe.Input, pipe.Output, downstream.Direction == Direction.Gateway ? _edge : _mesh);
+            return new Http2ServerConnection(pipe.Input, pipe.Output, downstream.Direction == Direction.Gateway ? _edge : _mesh)
+            {
+                RejectionObserver = new Rejections(_services, downstream),
+            };
         }
 
         var options = downstream.Info.IsTls ? _https : _http;
@@ -46,25 +49,31 @@ internal sealed class ServerCodecs
 
     private void OnError(ConnectionCloseReason reason, Http2ErrorCode code, string detail) => ProxyLog.BrokenConnection(_log, reason, code, detail);
 
-    /// <summary>A request that could not be parsed is answered, counted and logged like any other that the proxy answers itself: flag DPE and a reason.</summary>
-    private sealed class Rejections(ForwardingServices services, DownstreamConnection downstream) : IHttp1RejectionObserver
+    /// <summary>A request that the codec refused is counted and logged like any other that the proxy ends itself, and answered where the protocol has an answer
+    /// for it: flag DPE and a reason.</summary>
+    private sealed class Rejections(ForwardingServices services, DownstreamConnection downstream) : IRejectionObserver
     {
-        public ReadOnlyMemory<byte> OnRejected(Http1ServerConnection connection, ResponseHead response, string detail)
+        public ReadOnlyMemory<byte> OnRejected(HttpServerConnection connection, RequestHead? request, ResponseHead? response, string detail)
         {
             var failure = new Failure(FailureCause.DownstreamProtocolError, FailureStage.Downstream, RetrySafety.Never, Initiator.Peer, detail);
             var flag = FailureMap.Of(failure.Cause).Flag;
+            var record = new RequestRecord();
+            record.Begin(downstream.Direction, request ?? new RequestHead(), downstream.Info, services.Time.GetTimestamp());
+            record.Status = response?.Status ?? 0;
+            record.Failure = failure;
+            record.Flag = flag;
+            services.Telemetry.Complete(record);
+            if (response is null)
+            {
+                return default;
+            }
+
             if (downstream.TellsDetail)
             {
                 response.Fields.Add(KnownField.MeshFailure, Encoding.ASCII.GetBytes(FailureField.Format(failure)));
             }
 
             response.Fields.Add(KnownField.ContentType, "text/plain; charset=utf-8"u8);
-            var record = new RequestRecord();
-            record.Begin(downstream.Direction, new RequestHead(), downstream.Info, services.Time.GetTimestamp());
-            record.Status = response.Status;
-            record.Failure = failure;
-            record.Flag = flag;
-            services.Telemetry.Complete(record);
             return Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{response.Status} {flag}: {detail}\n"));
         }
     }

@@ -326,7 +326,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
         var head = _exchange.Response;
         head.Clear();
         head.Status = error.Status;
-        var body = Options.RejectionObserver is { } observer ? observer.OnRejected(this, head, error.Detail) : default;
+        var body = Options.RejectionObserver is { } observer ? observer.OnRejected(this, null, head, error.Detail) : default;
         var written = 0;
         var room = _output.Begin(HeadWriter.Bound(head) + body.Length);
         try

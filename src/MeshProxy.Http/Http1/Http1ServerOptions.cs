@@ -1,16 +1,5 @@
 namespace MeshProxy.Http.Http1;
 
-/// <summary>Hears of requests that a connection refuses by itself, before any handler saw them, and says why to the peer.</summary>
-public interface IHttp1RejectionObserver
-{
-    /// <summary>Called on the connection's reading thread before the answer is written: return at once.</summary>
-    /// <param name="connection">Where.</param>
-    /// <param name="response">The answer, with its status; fields may be added, but none that frames it.</param>
-    /// <param name="detail">A short snake_case detail, a constant.</param>
-    /// <returns>The answer's body; empty: none.</returns>
-    ReadOnlyMemory<byte> OnRejected(Http1ServerConnection connection, ResponseHead response, string detail);
-}
-
 /// <summary>What a server connection is told once. Shared by all connections of a listener.</summary>
 public sealed record Http1ServerOptions
 {
@@ -24,7 +13,7 @@ public sealed record Http1ServerOptions
     public DateField Date { get; init; } = new(TimeProvider.System);
 
     /// <summary>Hears of refused requests; may be null.</summary>
-    public IHttp1RejectionObserver? RejectionObserver { get; init; }
+    public IRejectionObserver? RejectionObserver { get; init; }
 }
 
 /// <summary>What a client connection is told once. Shared by all connections of a pool.</summary>

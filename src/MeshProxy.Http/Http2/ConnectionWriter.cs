@@ -364,6 +364,14 @@ internal sealed class ConnectionWriter : IFlushTarget
         return stream.WriteSignal.Begin();
     }
 
+    /// <summary>The only DATA of a stream that was never opened here; the caller has seen that the windows allow it.</summary>
+    public void WriteLastData(int streamId, ReadOnlySpan<byte> data)
+    {
+        SendWindow -= data.Length;
+        AppendHeader(data.Length, FrameType.Data, FrameFlags.EndStream, streamId);
+        WriteRaw(data);
+    }
+
     /// <summary>END_STREAM by itself.</summary>
     public void WriteEnd(Http2Stream stream)
     {

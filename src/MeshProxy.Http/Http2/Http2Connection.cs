@@ -1,5 +1,7 @@
 using System.Buffers;
+using System.Buffers.Text;
 using System.IO.Pipelines;
+using MeshProxy.Http.Fields;
 using MeshProxy.Http.Http2.FlowControl;
 using MeshProxy.Http.Http2.Frames;
 using MeshProxy.Http.Http2.Hpack;
@@ -1166,6 +1168,20 @@ internal sealed class Http2Connection
     {
         RememberReset(id);
         Writer.WriteReset(id, code);
+    }
+
+    /// <summary>Answers a stream that was never opened here, in full. A body that the windows do not allow at once is left out.</summary>
+    public void WriteAnswer(int streamId, ResponseHead head, ReadOnlySpan<byte> body)
+    {
+        var hasBody = !body.IsEmpty && body.Length <= Math.Min(_peerInitialWindow, Math.Min(Writer.SendWindow, Writer.MaxFrameBytes));
+        Span<byte> digits = stackalloc byte[11];
+        Utf8Formatter.TryFormat(hasBody ? body.Length : 0, digits, out var length);
+        head.Fields.Add(KnownField.ContentLength, digits[..length]);
+        Writer.WriteResponseHead(streamId, head.Status, head.Fields, endStream: !hasBody);
+        if (hasBody)
+        {
+            Writer.WriteLastData(streamId, body);
+        }
     }
 
     /// <summary>A stream error that the peer caused.</summary>

@@ -1,5 +1,4 @@
 using System.IO.Pipelines;
-using MeshProxy.Http.Fields;
 
 namespace MeshProxy.Http.Http2;
 
@@ -7,7 +6,6 @@ namespace MeshProxy.Http.Http2;
 public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
 {
     private readonly Stack<Http2ServerExchange> _pool = new();
-    private readonly FieldMap _noFields = new();
     private IHttpExchangeHandler? _handler;
     private int _running;
     private long _total;
@@ -29,6 +27,9 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
 
     /// <inheritdoc/>
     public override long TotalExchanges => Volatile.Read(ref _total);
+
+    /// <summary>Hears of refused requests; may be null.</summary>
+    public IRejectionObserver? RejectionObserver { get; init; }
 
     bool IHttp2Role.IsServer => true;
 
@@ -226,19 +227,16 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
         var length = engine.Fields.ContentLength;
         if (verdict == FieldBlockVerdict.Ok && endStream && length > 0)
         {
-            verdict = FieldBlockVerdict.Malformed;
+            verdict = engine.Fields.Malformed("content_length_mismatch");
+        }
+
+        if (verdict != FieldBlockVerdict.Ok)
+        {
+            return Reject(exchange, streamId, endStream, verdict);
         }
 
         lock (engine.Gate)
         {
-            if (verdict != FieldBlockVerdict.Ok)
-            {
-                engine.LastStreamId = streamId;
-                exchange.Request.Clear();
-                Return(exchange);
-                return Reject(streamId, endStream, verdict);
-            }
-
             var stream = exchange.Stream;
             engine.AddStream(stream, streamId);
             stream.State.OnHeadersReceived(endStream);
@@ -255,26 +253,38 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
         return true;
     }
 
-    // Under the lock.
-    private bool Reject(int streamId, bool endStream, FieldBlockVerdict verdict)
+    // A malformed request is a stream error (RFC 9113 section 8.1.1); one that is only too large is answered (RFC 6585 section 5).
+    private bool Reject(Http2ServerExchange exchange, int streamId, bool endStream, FieldBlockVerdict verdict)
     {
-        if (verdict == FieldBlockVerdict.Malformed)
+        var answer = verdict == FieldBlockVerdict.TooLarge ? exchange.Response : null;
+        if (answer is not null)
         {
-            Engine.RefuseStream(streamId, Http2ErrorCode.ProtocolError);
-        }
-        else
-        {
-            // RFC 6585 section 5, and no more of the request please.
-            _noFields.Clear();
-            _noFields.Add(KnownField.ContentLength, "0"u8);
-            Engine.Writer.WriteResponseHead(streamId, 431, _noFields, endStream: true);
-            if (!endStream)
-            {
-                Engine.RefuseStream(streamId, Http2ErrorCode.NoError);
-            }
+            answer.Status = 431;
         }
 
-        return Engine.Guard.Charge(AbuseKind.ProvokedReset) || Engine.Abuse(AbuseKind.ProvokedReset);
+        var body = RejectionObserver is { } observer ? observer.OnRejected(this, exchange.Request, answer, Engine.Fields.Detail) : default;
+        lock (Engine.Gate)
+        {
+            Engine.LastStreamId = streamId;
+            if (answer is null)
+            {
+                Engine.RefuseStream(streamId, Http2ErrorCode.ProtocolError);
+            }
+            else
+            {
+                Engine.WriteAnswer(streamId, answer, exchange.Request.Method == RequestMethod.Head ? default : body.Span);
+                if (!endStream)
+                {
+                    // No more of the request, please (RFC 9113 section 8.1).
+                    Engine.RefuseStream(streamId, Http2ErrorCode.NoError);
+                }
+            }
+
+            exchange.Request.Clear();
+            exchange.Response.Clear();
+            Return(exchange);
+            return Engine.Guard.Charge(AbuseKind.ProvokedReset) || Engine.Abuse(AbuseKind.ProvokedReset);
+        }
     }
 
     private void Serve(Http2ServerExchange exchange)

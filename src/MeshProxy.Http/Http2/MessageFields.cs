@@ -42,7 +42,7 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
     private int _cookieLength;
     private int _cookieCount;
 
-    /// <summary>Why the block is malformed; snake_case.</summary>
+    /// <summary>Why the block is malformed or too large; snake_case.</summary>
     public string Detail { get; private set; } = "";
 
     /// <summary>The Content-Length, or -1.</summary>
@@ -101,6 +101,13 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
         return _verdict;
     }
 
+    /// <summary>Calls the block malformed.</summary>
+    public FieldBlockVerdict Malformed(string detail)
+    {
+        Detail = detail;
+        return _verdict = FieldBlockVerdict.Malformed;
+    }
+
     bool IFieldLineSink.OnFieldLine(HpackName name, ReadOnlySpan<byte> nameBytes, ReadOnlySpan<byte> value, bool neverIndexed)
     {
         // Counted as on the wire, so that neither indexed lines (HPACK bombs) nor cookie crumbs are free.
@@ -118,6 +125,7 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
         if (_size > limits.MaxFieldListBytes)
         {
             _verdict = FieldBlockVerdict.TooLarge;
+            Detail = "field_list_too_large";
             return true;
         }
 
@@ -385,14 +393,10 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
         }
 
         _verdict = FieldBlockVerdict.TooLarge;
+        Detail = "too_many_fields";
         return false;
     }
 
-    private void Malformed(string detail)
-    {
-        _verdict = FieldBlockVerdict.Malformed;
-        Detail = detail;
-    }
 
     // RFC 9113 section 8.2.1, and control characters, which HTTP/1.1 could not carry either.
     private static bool IsValidValue(ReadOnlySpan<byte> value) => value.IsEmpty

@@ -255,6 +255,38 @@ internal sealed class FlagTests
     }
 
     [Test]
+    public async Task DPE_a_malformed_HTTP2_request_is_reset_and_counted()
+    {
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), ScriptedServer.Closed()));
+        await using var client = await proxy.DialAsync();
+        await client.BeginHttp2Async();
+        await client.SendFrameAsync(Frame.Headers, 5, 1, Wire.Block((":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/p?q"), ("Upper", "1")));
+        var reset = await client.ReadFrameAsync(Frame.Headers, Frame.Reset);
+        Assert.That((reset.Type, reset.Payload[3]), Is.EqualTo((Frame.Reset, (byte)1)), "RFC 9113 section 8.1.1: PROTOCOL_ERROR");
+        var line = await proxy.AccessAsync();
+        Assert.That(line.GetProperty("meshproxy.flags").GetString(), Is.EqualTo("DPE"));
+        Assert.That(line.GetProperty("meshproxy.failure").GetString(), Is.EqualTo("invalid_field_name"));
+        Assert.That(line.GetProperty("url.path").GetString(), Is.EqualTo("/p"));
+        Assert.That(System.Text.Encoding.UTF8.GetString(await proxy.Telemetry.Meters.ExportAsync()), Does.Match("meshproxy_requests_total\\{[^}]*flag=\"DPE\"\\} 1"));
+    }
+
+    [Test]
+    public async Task DPE_an_oversized_HTTP2_head_is_answered_431()
+    {
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), ScriptedServer.Closed()));
+        await using var client = await proxy.DialAsync();
+        await client.BeginHttp2Async();
+        (string, string)[] fields = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/"), .. Enumerable.Range(0, 101).Select(i => ($"f{i}", "v"))];
+        await client.SendFrameAsync(Frame.Headers, 5, 1, Wire.Block(fields));
+        var head = await client.ReadFrameAsync(Frame.Headers, Frame.Reset);
+        Assert.That(System.Text.Encoding.ASCII.GetString(head.Payload), Does.Contain("431"));
+        var body = await client.ReadFrameAsync(Frame.Data, Frame.Reset);
+        Assert.That((System.Text.Encoding.ASCII.GetString(body.Payload), body.EndsStream), Is.EqualTo(("431 DPE: too_many_fields\n", true)));
+        var line = await proxy.AccessAsync();
+        Assert.That((line.GetProperty("meshproxy.flags").GetString(), line.GetProperty("http.response.status_code").GetInt32()), Is.EqualTo(("DPE", 431)));
+    }
+
+    [Test]
     public async Task URX_the_retry_budget_is_used_up()
     {
         await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), ScriptedServer.Closed()));

@@ -574,13 +574,13 @@ public sealed class ServerConnectionTests
         public void OnAborted(StreamEnd end) => Ends.Add(end);
     }
 
-    private sealed class Rejections : IHttp1RejectionObserver
+    private sealed class Rejections : IRejectionObserver
     {
         public List<(int Status, string Detail)> All { get; } = [];
 
-        public ReadOnlyMemory<byte> OnRejected(Http1ServerConnection connection, ResponseHead response, string detail)
+        public ReadOnlyMemory<byte> OnRejected(HttpServerConnection connection, RequestHead? request, ResponseHead? response, string detail)
         {
-            All.Add((response.Status, detail));
+            All.Add((response!.Status, detail));
             return default;
         }
     }

@@ -286,6 +286,24 @@ public sealed class Http2ServerConnectionTests
         Assert.That(server.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.Abuse));
     }
 
+    [TestCase(5, "GET", 65_535, "type 1 flags 4, type 0 flags 1")]
+    [TestCase(4, "GET", 65_535, "type 1 flags 4, type 0 flags 1, type 3 flags 0")]
+    [TestCase(5, "HEAD", 65_535, "type 1 flags 5")]
+    [TestCase(5, "GET", 3, "type 1 flags 5")]
+    public void An_oversized_head_is_answered_as_the_observer_says(int flags, string method, int window, string expected)
+    {
+        var server = new ServerUnderTest(options: new Http2Options { Limits = new Http2Limits { MaxFieldCount = 3 } }) { RejectionBody = "why\n"u8.ToArray() };
+        server.Peer.Send(Settings, 0, 0, Setting(4, window));
+        server.Peer.Receive();
+        server.Peer.Send(Headers, flags, 1, [.. Line(":method", method), .. Get[1..], .. Enumerable.Range(0, 4).SelectMany(_ => Line("a", "b"))]);
+        var frames = server.Peer.Receive();
+        Assert.That(string.Join(", ", frames.Select(frame => $"type {frame.Type} flags {frame.Flags}")), Is.EqualTo(expected));
+        Assert.That(Encoding.ASCII.GetString(frames[0].Payload), Does.Contain("431").And.Contain("too_many_fields"));
+        Assert.That(frames.Where(frame => frame.Type == Data).Sum(frame => frame.Payload.Length), Is.EqualTo(expected.Contains("type 0", StringComparison.Ordinal) ? 4 : 0));
+        Assert.That(server.Rejected, Is.EqualTo(new[] { (431, "too_many_fields") }));
+        Assert.That(server.Connection.TotalExchanges, Is.Zero);
+    }
+
     [Test]
     public void More_streams_than_allowed_are_refused()
     {

@@ -97,7 +97,7 @@ internal sealed class RawPeer(IDuplexPipe pipe)
 }
 
 /// <summary>A server connection with a raw client in front of it.</summary>
-internal sealed class ServerUnderTest
+internal sealed class ServerUnderTest : IRejectionObserver
 {
     public ServerUnderTest(Func<HttpServerExchange, ValueTask>? handler = null, Http2Options? options = null, bool greet = true, int pause = 1 << 22)
     {
@@ -106,7 +106,10 @@ internal sealed class ServerUnderTest
         var duplex = new MeshProxy.Testing.InMemoryDuplex(pause);
         Errors = [];
         Connection = new Http2ServerConnection(
-            duplex.Server.Input, duplex.Server.Output, (options ?? new Http2Options()) with { OnError = (_, code, detail) => Errors.Add((code, detail)) });
+            duplex.Server.Input, duplex.Server.Output, (options ?? new Http2Options()) with { OnError = (_, code, detail) => Errors.Add((code, detail)) })
+        {
+            RejectionObserver = this,
+        };
         Peer = new RawPeer(duplex.Client);
         Run = Connection.RunAsync(new DelegateHandler(handler ?? Answer));
         if (greet)
@@ -125,6 +128,12 @@ internal sealed class ServerUnderTest
     public Task Run { get; }
 
     public List<(Http2ErrorCode Code, string Detail)> Errors { get; }
+
+    /// <summary>What the connection refused by itself: the status it answered (0: reset), and why.</summary>
+    public List<(int Status, string Detail)> Rejected { get; } = [];
+
+    /// <summary>The body of its answers to them.</summary>
+    public byte[] RejectionBody { get; init; } = [];
 
     public static async ValueTask Answer(HttpServerExchange exchange)
     {
@@ -162,6 +171,14 @@ internal sealed class ServerUnderTest
 
     public void Request(int id, bool post = false) =>
         Peer.Send(RawPeer.Headers, post ? RawPeer.EndHeaders : RawPeer.EndHeaders | RawPeer.EndStream, id, post ? RawPeer.Post : RawPeer.Get);
+
+    ReadOnlyMemory<byte> IRejectionObserver.OnRejected(HttpServerConnection connection, RequestHead? request, ResponseHead? response, string detail)
+    {
+        Assert.That(connection, Is.SameAs(Connection));
+        response?.Fields.Add("x-why"u8, System.Text.Encoding.ASCII.GetBytes(detail));
+        Rejected.Add((response?.Status ?? 0, detail));
+        return RejectionBody;
+    }
 
     private sealed class DelegateHandler(Func<HttpServerExchange, ValueTask> handler) : IHttpExchangeHandler
     {

@@ -222,8 +222,7 @@ internal sealed class HpackEncoder
     {
         KnownField.Connection or KnownField.Upgrade or KnownField.KeepAlive or KnownField.ProxyConnection or KnownField.TransferEncoding
             or KnownField.ContentLength => true,
-        KnownField.Other => line.Name.SequenceEqual("sec-websocket-key"u8) || line.Name.SequenceEqual("sec-websocket-accept"u8),
-        _ => false,
+        _ => line.Name.SequenceEqual("sec-websocket-key"u8) || line.Name.SequenceEqual("sec-websocket-accept"u8),
     };
 
     private static bool MayRepeat(KnownField field) => field is not (KnownField.ContentLength or KnownField.ETag or KnownField.IfNoneMatch
