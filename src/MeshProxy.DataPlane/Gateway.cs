@@ -41,10 +41,38 @@ internal sealed class Gateway
             return;
         }
 
-        var version = HttpProtocolVersion.Http11;
-        if (gatewayPort.Protocol is ListenerProtocol.Https or ListenerProtocol.Tls)
+        var protocol = gatewayPort.Protocol;
+        if (gatewayPort.NeedsServerName)
         {
-            var step = gatewayPort.Protocol == ListenerProtocol.Https ? _https : _tls;
+            var (hello, serverName) = await _services.PeekServerNameAsync(connection);
+            info.ServerName = serverName;
+            if (hello != ClientHelloResult.Complete)
+            {
+                _services.Refuse(connection, Direction.Gateway, "tls_failed", hello == ClientHelloResult.Invalid
+                    ? $"port {_port} takes TLS, and this is no ClientHello that can be read"
+                    : $"port {_port} takes TLS, and no whole ClientHello came in time");
+                return;
+            }
+
+            if (gatewayPort.Find(Encoding.ASCII.GetBytes(serverName ?? "")) is not { } named)
+            {
+                await _services.RefuseServerNameAsync(connection, Direction.Gateway, info, $"no_listener: no listener of port {_port} takes the server name '{serverName}'");
+                return;
+            }
+
+            if (named.Protocol == ListenerProtocol.TlsPassthrough)
+            {
+                await PassThroughAsync(connection, info, named);
+                return;
+            }
+
+            protocol = named.Protocol;
+        }
+
+        var version = HttpProtocolVersion.Http11;
+        if (protocol.IsTls())
+        {
+            var step = protocol == ListenerProtocol.Https ? _https : _tls;
             var session = await step.AuthenticateAsync(connection, _services.Options.HandshakeTimeout, CancellationToken.None);
             if (session.Refused is { } refused)
             {
@@ -57,13 +85,13 @@ internal sealed class Gateway
             info.ServerName = session.ServerName;
             version = session.Alpn == "h2" ? HttpProtocolVersion.Http2 : HttpProtocolVersion.Http11;
         }
-        else if (gatewayPort.Protocol == ListenerProtocol.Http
+        else if (protocol == ListenerProtocol.Http
             && await _services.DetectDeclaredHttpAsync(connection) == HttpProtocolVersion.Http2)
         {
             version = HttpProtocolVersion.Http2;
         }
 
-        if (gatewayPort.Protocol is ListenerProtocol.Http or ListenerProtocol.Https)
+        if (protocol is ListenerProtocol.Http or ListenerProtocol.Https)
         {
             await _services.ServeHttpAsync(connection, version, new GatewayConnection(this, _services, info));
             return;
@@ -76,8 +104,34 @@ internal sealed class Gateway
             return;
         }
 
-        await _services.ServeTcpAsync(connection, section.TcpBackends, Direction.Gateway, info, sendsReadyByte: false);
+        if (section.TlsRoutes.Match(info.ServerName) is { } route)
+        {
+            await _services.ServeTcpAsync(connection, route, Direction.Gateway, info, sendsReadyByte: false);
+        }
+        else if (section.TlsRoutes.IsEmpty || section.TcpBackends.All.Count > 0)
+        {
+            await _services.ServeTcpAsync(connection, section.TcpBackends, Direction.Gateway, info, sendsReadyByte: false);
+        }
+        else
+        {
+            _services.RefuseRoute(connection, Direction.Gateway, info, NoRoute(section, info));
+        }
     }
+
+    private async Task PassThroughAsync(ConnectionContext connection, ConnectionInfo info, GatewaySection section)
+    {
+        if (section.TlsRoutes.Match(info.ServerName) is { } route)
+        {
+            await _services.ServeTcpAsync(connection, route, Direction.Gateway, info, sendsReadyByte: false);
+        }
+        else
+        {
+            await _services.RefuseServerNameAsync(connection, Direction.Gateway, info, NoRoute(section, info));
+        }
+    }
+
+    private static string NoRoute(GatewaySection section, ConnectionInfo info) =>
+        $"no_route: no TLSRoute of listener {section.Id} takes {(info.ServerName is null ? "a client that names no server" : $"the server name '{info.ServerName}'")}";
 
     // A client that names no server gets the first certificate of the port; one that names a server nobody here is gets none, and the handshake fails.
     private TlsServerIdentity? SelectCertificate(string? serverName)
@@ -114,7 +168,8 @@ internal sealed class Gateway
 
         public override RouteDecision Route(RequestHead request)
         {
-            if (gateway.Port()?.Find(Authorities.WithoutPort(request.Authority)) is not { } section)
+            // On a port that also passes TLS through, a name of such a listener is none of ours.
+            if (gateway.Port()?.Find(Authorities.WithoutPort(request.Authority)) is not { Protocol: ListenerProtocol.Http or ListenerProtocol.Https } section)
             {
                 return RouteDecision.Refuse(FailureCause.NoRoute, "no_listener: no listener takes this host");
             }

@@ -61,7 +61,7 @@ internal sealed class Inbound(ProxyServices services, TlsServerStep tls)
         var detected = await services.DetectAsync(connection, services.Options.DetectionTimeout);
         if (detected == DetectedProtocol.Tls)
         {
-            var serverName = await services.PeekServerNameAsync(connection);
+            var (_, serverName) = await services.PeekServerNameAsync(connection);
             if (ClusterId.TryParseMeshServerName(serverName, services.Options.TrustDomain?.Name ?? "", out _))
             {
                 return false;

@@ -92,6 +92,12 @@ internal sealed class Outbound(ProxyServices services)
     private async Task ServePortAsync(ConnectionContext connection, ConnectionInfo info, DestinationPort port)
     {
         services.Demand?.Touch(port.Cluster.Service);
+        if (!port.TlsRoutes.IsEmpty)
+        {
+            await ServeTlsRoutesAsync(connection, info, port);
+            return;
+        }
+
         var version = port.Protocol switch
         {
             AppProtocol.Http or AppProtocol.WebSocket or AppProtocol.Http2 or AppProtocol.Grpc => await services.DetectDeclaredHttpAsync(connection),
@@ -105,6 +111,25 @@ internal sealed class Outbound(ProxyServices services)
         else
         {
             await services.ServeTcpAsync(connection, port.TcpBackends, Direction.Outbound, info, sendsReadyByte: false);
+        }
+    }
+
+    // The port is declared to speak TLS, so the client speaks first.
+    private async Task ServeTlsRoutesAsync(ConnectionContext connection, ConnectionInfo info, DestinationPort port)
+    {
+        var (hello, serverName) = await services.PeekServerNameAsync(connection);
+        info.ServerName = serverName;
+        if (hello != ClientHelloResult.Complete)
+        {
+            services.Refuse(connection, Direction.Outbound, "no_client_hello", $"{port.Cluster} has TLSRoutes, and the application began with no ClientHello that can be read");
+        }
+        else if (port.TlsRoutes.Match(serverName) is { } route)
+        {
+            await services.ServeTcpAsync(connection, route, Direction.Outbound, info, sendsReadyByte: false);
+        }
+        else
+        {
+            await services.RefuseServerNameAsync(connection, Direction.Outbound, info, $"no_route: no TLSRoute of service {port.Cluster} takes the server name '{serverName}'");
         }
     }
 

@@ -122,8 +122,9 @@ internal sealed class ProxyServices(
     public async ValueTask<HttpProtocolVersion> DetectDeclaredHttpAsync(ConnectionContext connection) =>
         await DetectHttpAsync(connection, Options.FirstByteTimeout) ?? HttpProtocolVersion.Http11;
 
-    /// <summary>The server name in a TLS client's first flight, without consuming it; null when there is none, or no whole ClientHello in time.</summary>
-    public async ValueTask<string?> PeekServerNameAsync(ConnectionContext connection)
+    /// <summary>The server name in a TLS client's first flight, without consuming it; null when there is none. Not <see cref="ClientHelloResult.Complete"/>:
+    /// it is no ClientHello, or not all of one came in time.</summary>
+    public async ValueTask<(ClientHelloResult Hello, string? ServerName)> PeekServerNameAsync(ConnectionContext connection)
     {
         var input = connection.Transport.Input;
         await using var timer = Forwarding.Time.CreateTimer(static pipe => ((PipeReader)pipe!).CancelPendingRead(), input, Options.HandshakeTimeout, Timeout.InfiniteTimeSpan);
@@ -137,14 +138,14 @@ internal sealed class ProxyServices(
             catch (IOException)
             {
                 // Reset before it said anything: whoever serves it will see that.
-                return null;
+                return (ClientHelloResult.Incomplete, null);
             }
 
             var result = ClientHello.TryParse(read.Buffer, out var serverName, out _);
             if (result != ClientHelloResult.Incomplete || read.IsCompleted || read.IsCanceled)
             {
                 input.AdvanceTo(read.Buffer.Start);
-                return serverName;
+                return (result, serverName);
             }
 
             input.AdvanceTo(read.Buffer.Start, read.Buffer.End);
@@ -157,6 +158,26 @@ internal sealed class ProxyServices(
         ProxyLog.ConnectionRefused(log, direction, connection.RemoteEndPoint, reason, detail);
         Forwarding.Telemetry.Meters.OnConnectionRefused(direction, reason);
         connection.Abort(new ConnectionAbortedException(detail));
+        _ = connection.DisposeAsync().AsTask();
+    }
+
+    /// <summary>Ends a TLS connection of somebody else's that no route takes: the client is told (alert unrecognized_name, RFC 6066 section 3), and the
+    /// access log has the connection with the flag of its failure.</summary>
+    public async Task RefuseServerNameAsync(ConnectionContext connection, Direction direction, ConnectionInfo info, string detail)
+    {
+        await TlsServerStep.RefuseServerNameAsync(connection);
+        RefuseRoute(connection, direction, info, detail);
+    }
+
+    /// <summary>Ends an opaque connection that no route takes; the access log has it with the flag of its failure.</summary>
+    public void RefuseRoute(ConnectionContext connection, Direction direction, ConnectionInfo info, string detail)
+    {
+        var failure = new Failure(FailureCause.NoRoute, FailureStage.Routing, RetrySafety.Never, Initiator.Us, detail);
+        Forwarding.Telemetry.Complete(new TcpRecord(direction, info, Forwarding.Time.GetTimestamp()) { Failure = failure, Flag = FailureMap.Of(failure.Cause).Flag });
+        ProxyLog.ConnectionRefused(log, direction, connection.RemoteEndPoint, "no_route", detail);
+        Forwarding.Telemetry.Meters.OnConnectionRefused(direction, "no_route");
+
+        // In order, not by reset: what the client was told must arrive.
         _ = connection.DisposeAsync().AsTask();
     }
 

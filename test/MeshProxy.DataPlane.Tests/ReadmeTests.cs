@@ -28,6 +28,7 @@ internal sealed partial class ReadmeTests
         ReadmeLimits.Add(limits, typeof(UpstreamPool), "WaitersPerMultiplexedDial", "FirstBackOff", "LongestBackOff");
         ReadmeLimits.Add(limits, new ProxyServerOptions(), "DetectionTimeout", "FirstByteTimeout", "HandshakeTimeout");
         ReadmeLimits.Add(limits, new SocketTransportOptions(), "Backlog", "KeepAlive", "CloseTimeout");
+        ReadmeLimits.Add(limits, typeof(ClientHello), "LongestBytes");
         ReadmeLimits.Add(limits, typeof(ReplayBuffer), "MaxBytes");
         ReadmeLimits.Add(limits, typeof(RetryBudget), "WindowSeconds", "MinimumPerSecond", "RequestsPerRetry");
         ReadmeLimits.Add(limits, typeof(FailureField), "MaxDetail");

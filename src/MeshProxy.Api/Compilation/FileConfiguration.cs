@@ -54,7 +54,7 @@ public static class FileConfiguration
         foreach (var port in listeners.GroupBy(listener => (listener.Address, listener.Port)))
         {
             var first = port.First();
-            foreach (var other in port.Skip(1).Where(other => other.Protocol != first.Protocol || other.Hostname == first.Hostname || other.Protocol == ListenerProtocol.Tcp))
+            foreach (var other in port.Skip(1).Where(other => !other.Protocol.SharesPortWith(first.Protocol) || other.Hostname == first.Hostname))
             {
                 var gateway = documents.OfType<GatewayDocument>().FirstOrDefault(document => other.Id.StartsWith(document.Name + "/", StringComparison.Ordinal));
                 var message = $"listener {other.Id} and listener {first.Id} both want port {other.Port}: give one another port, or both the same protocol and different hostnames";

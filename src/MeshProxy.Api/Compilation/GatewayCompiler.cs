@@ -62,7 +62,8 @@ internal sealed class GatewayCompiler
                     Certificates = _certificates.GetValueOrDefault((name, slot.Listener.Name), []),
                     HttpRoutes = [.. slot.HttpRoutes],
                     TcpBackends = slot.TcpBackends,
-                    BackendClusters = routes.Clusters(slot.HttpRoutes, slot.TcpBackends),
+                    TlsRoutes = [.. slot.TlsRoutes],
+                    BackendClusters = routes.Clusters(slot.HttpRoutes, [.. slot.TcpBackends, .. slot.TlsRoutes.SelectMany(route => route.Backends)]),
                 };
                 listeners.Add(listener);
 
@@ -105,11 +106,16 @@ internal sealed class GatewayCompiler
         var parent = $"listener {listener.Name}";
 
         // Gateway API: of listeners that cannot share a port all but the first are Conflicted.
-        var earlier = gateway.Listeners.TakeWhile(other => other != listener)
-            .FirstOrDefault(other => other.Port == listener.Port && (other.Protocol != listener.Protocol || listener.Protocol == ListenerProtocol.Tcp));
-        if (earlier is not null)
+        var earlier = gateway.Listeners.TakeWhile(other => other != listener).Where(other => other.Port == listener.Port).ToArray();
+        if (earlier.FirstOrDefault(other => !other.Protocol.SharesPortWith(listener.Protocol)) is { } stranger)
         {
-            _conditions.Refuse(gateway, "ProtocolConflict", $"{listener.Field}: port {listener.Port} is already {earlier.Protocol} by listener {earlier.Name}", parent);
+            _conditions.Refuse(gateway, "ProtocolConflict", $"{listener.Field}: port {listener.Port} is already {stranger.Protocol} by listener {stranger.Name}", parent);
+            return false;
+        }
+
+        if (earlier.FirstOrDefault(other => other.Hostname == listener.Hostname) is { } twin)
+        {
+            _conditions.Refuse(gateway, "HostnameConflict", $"{listener.Field}: port {listener.Port} has this hostname already by listener {twin.Name}, and nothing else tells the two apart", parent);
             return false;
         }
 

@@ -16,6 +16,8 @@ internal sealed class ListenerSlot(GatewayListener listener)
 
     /// <summary>The route that has the bytes of an opaque listener.</summary>
     public RouteDocument? TcpRoute { get; set; }
+
+    public List<TlsRouteConfig> TlsRoutes { get; } = [];
 }
 
 /// <summary>One port of a Service that takes routes.</summary>
@@ -28,6 +30,8 @@ internal sealed class ServiceSlot(ServicePort port)
     public ImmutableArray<BackendConfig> TcpBackends { get; set; } = [];
 
     public RouteDocument? TcpRoute { get; set; }
+
+    public List<TlsRouteConfig> TlsRoutes { get; } = [];
 }
 
 /// <summary>
@@ -102,7 +106,8 @@ internal sealed class RouteCompiler
                     Name = slot.Port.Name,
                     HttpRoutes = [.. slot.HttpRoutes],
                     TcpBackends = slot.TcpBackends,
-                    BackendClusters = Clusters(slot.HttpRoutes, slot.TcpBackends, own),
+                    TlsRoutes = [.. slot.TlsRoutes],
+                    BackendClusters = Clusters(slot.HttpRoutes, [.. slot.TcpBackends, .. slot.TlsRoutes.SelectMany(route => route.Backends)], own),
                 };
             })],
         };
@@ -155,6 +160,12 @@ internal sealed class RouteCompiler
             return;
         }
 
+        if (route is TlsRouteDocument && !named.Any(slot => slot.Listener.Protocol is ListenerProtocol.Tls or ListenerProtocol.TlsPassthrough))
+        {
+            _conditions.Refuse(route, "UnsupportedValue", $"{parent.Field}: a TLSRoute attaches to listeners of protocol TLS, and {gateway.Title} has none by this name and port", parent.ToString());
+            return;
+        }
+
         var allowed = named.Where(slot => Allows(slot.Listener, gateway, route)).ToArray();
         if (allowed.Length == 0)
         {
@@ -183,6 +194,18 @@ internal sealed class RouteCompiler
                 slot.HttpRoutes.Add(HttpRoute(route, names!.Value, broken));
                 _attached[(parent.Name, slot.Listener.Name)] = Attached(parent.Name, slot.Listener.Name) + 1;
             }
+            else if (route is TlsRouteDocument)
+            {
+                if (Take(slot.TlsRoutes, route, names!.Value, broken) is { } taken)
+                {
+                    isTaken = true;
+                    _conditions.Refuse(route, "Conflicted", $"{parent.Field}: listener {slot.Listener.Name} of {gateway.Title} already sends {taken}", parent.ToString());
+                }
+                else
+                {
+                    _attached[(parent.Name, slot.Listener.Name)] = Attached(parent.Name, slot.Listener.Name) + 1;
+                }
+            }
             else if (slot.TcpRoute is { } older && older != route)
             {
                 isTaken = true;
@@ -203,7 +226,8 @@ internal sealed class RouteCompiler
     {
         var fits = listener.Protocol is ListenerProtocol.Http or ListenerProtocol.Https
             ? route is HttpRouteDocument or GrpcRouteDocument
-            : route is TcpRouteDocument || (route is TlsRouteDocument && listener.Protocol == ListenerProtocol.Tls);
+            : route is TlsRouteDocument ? listener.Protocol is ListenerProtocol.Tls or ListenerProtocol.TlsPassthrough
+            : route is TcpRouteDocument && listener.Protocol is ListenerProtocol.Tls or ListenerProtocol.Tcp;
         if (!fits || (!listener.AllowedKinds.IsEmpty && !listener.AllowedKinds.Contains(route.Kind)))
         {
             return false;
@@ -242,7 +266,7 @@ internal sealed class RouteCompiler
         }
 
         var isHttp = route is HttpRouteDocument or GrpcRouteDocument;
-        var fitting = named.Where(slot => slot.Port.Protocol == AppProtocol.Undeclared || (isHttp ? slot.Port.Protocol.IsHttp() : slot.Port.Protocol.IsOpaque())).ToArray();
+        var fitting = named.Where(slot => Fits(slot.Port.Protocol, route)).ToArray();
         if (fitting.Length == 0)
         {
             _conditions.Refuse(route, "NotAllowedByListeners", $"{parent.Field}: no port of {service.Title} has an appProtocol that a {route.Kind} can route", parent.ToString());
@@ -262,6 +286,15 @@ internal sealed class RouteCompiler
                 // Whoever reached the Service by its name means it: hostnames of a route do not count here (GEP-1294).
                 slot.HttpRoutes.Add(HttpRoute(route, [], broken));
             }
+            else if (route is TlsRouteDocument)
+            {
+                // Its hostnames do count: the server name is all that a TLSRoute matches.
+                if (Take(slot.TlsRoutes, route, route.Hostnames, broken) is { } taken)
+                {
+                    isTaken = true;
+                    _conditions.Refuse(route, "Conflicted", $"{parent.Field}: port {slot.Port.Port} of {service.Title} already sends {taken}", parent.ToString());
+                }
+            }
             else if (slot.TcpRoute is { } older && older != route)
             {
                 isTaken = true;
@@ -275,6 +308,36 @@ internal sealed class RouteCompiler
         }
 
         Report(route, parent, broken, isTaken);
+    }
+
+    /// <summary>A TLSRoute needs a ClientHello to come first, and where nothing is declared the server might speak first.</summary>
+    private static bool Fits(AppProtocol protocol, RouteDocument route) => route switch
+    {
+        HttpRouteDocument or GrpcRouteDocument => protocol == AppProtocol.Undeclared || protocol.IsHttp(),
+        TlsRouteDocument => protocol is AppProtocol.Tls or AppProtocol.Https,
+        _ => protocol == AppProtocol.Undeclared || protocol.IsOpaque(),
+    };
+
+    /// <summary>Gives a TLSRoute the server names that no older route of this place has.</summary>
+    /// <returns>Null: it has at least one; else what an older route has already.</returns>
+    private string? Take(List<TlsRouteConfig> routes, RouteDocument route, ImmutableArray<string> names, string? broken)
+    {
+        var id = route.Name.ToString();
+        if (routes.Any(earlier => earlier.Id == id))
+        {
+            // Two of its parentRefs mean one place.
+            return null;
+        }
+
+        ImmutableArray<string> free = [.. names.Distinct().Where(name => !routes.Any(older => older.Hostnames.Contains(name)))];
+        if (names.IsEmpty ? routes.Any(older => older.Hostnames.IsEmpty) : free.IsEmpty)
+        {
+            var older = routes.First(older => names.IsEmpty ? older.Hostnames.IsEmpty : older.Hostnames.Contains(names[0]));
+            return $"{(names.IsEmpty ? "every server name" : string.Join(", ", names))} where TLSRoute {older.Id} says";
+        }
+
+        routes.Add(new TlsRouteConfig { Id = id, Hostnames = free, Backends = Opaque(route, broken) });
+        return null;
     }
 
     private void Report(RouteDocument route, ParentRef parent, string? broken, bool isTaken)

@@ -12,7 +12,7 @@ public abstract record RouteDocument : Document
     /// <summary>Lower case, "*." for a wildcard; empty: any.</summary>
     public ImmutableArray<string> Hostnames { get; init; } = [];
 
-    /// <summary>Rules in document order. Those of a GRPCRoute are already written as matches on HTTP; those of a TCPRoute have backends alone.</summary>
+    /// <summary>Rules in document order. Those of a GRPCRoute are already written as matches on HTTP; those of a TCPRoute or TLSRoute have backends alone.</summary>
     public ImmutableArray<RouteRule> Rules { get; init; } = [];
 }
 
@@ -37,7 +37,7 @@ public sealed record TcpRouteDocument : RouteDocument
     public override string Kind => DocumentKinds.TcpRoute;
 }
 
-/// <summary>TLSRoute: recognised, and refused with UnsupportedValue until passthrough by SNI exists.</summary>
+/// <summary>TLSRoute, gateway.networking.k8s.io/v1: where a TLS connection goes, by its server name.</summary>
 public sealed record TlsRouteDocument : RouteDocument
 {
     /// <inheritdoc/>

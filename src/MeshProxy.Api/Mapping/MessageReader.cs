@@ -67,6 +67,7 @@ internal sealed class MessageReader
             HttpRoutes = Each(port.HttpRoutes, field + ".http_routes", HttpRoute),
             TcpBackends = Each(port.TcpBackends, field + ".tcp_backends", Backend),
             BackendClusters = Each(port.BackendClusters, field + ".backend_clusters", Cluster),
+            TlsRoutes = Each(port.TlsRoutes, field + ".tls_routes", TlsRoute),
         }),
     };
 
@@ -103,6 +104,7 @@ internal sealed class MessageReader
             Wire.Listener.Types.Protocol.Https => ListenerProtocol.Https,
             Wire.Listener.Types.Protocol.Tls => ListenerProtocol.Tls,
             Wire.Listener.Types.Protocol.Tcp => ListenerProtocol.Tcp,
+            Wire.Listener.Types.Protocol.TlsPassthrough => ListenerProtocol.TlsPassthrough,
             _ => Fault("protocol", $"has the unknown value {(int)message.Protocol}", ListenerProtocol.Http),
         },
         Hostname = message.HasHostname ? Hostname(message.Hostname, "hostname") : null,
@@ -111,6 +113,14 @@ internal sealed class MessageReader
         HttpRoutes = Each(message.HttpRoutes, "http_routes", HttpRoute),
         TcpBackends = Each(message.TcpBackends, "tcp_backends", Backend),
         BackendClusters = Each(message.BackendClusters, "backend_clusters", Cluster),
+        TlsRoutes = Each(message.TlsRoutes, "tls_routes", TlsRoute),
+    };
+
+    private TlsRouteConfig TlsRoute(Wire.TlsRoute message, string field) => new()
+    {
+        Id = message.Id.Length > 0 ? message.Id : Fault(field + ".id", "is empty", ""),
+        Hostnames = Each(message.Hostnames, field + ".hostnames", Hostname),
+        Backends = Each(message.Backends, field + ".backends", Backend),
     };
 
     private ClusterConfig Cluster(Wire.Cluster? message, string field)

@@ -21,6 +21,7 @@ internal static class MessageWriter
             written.HttpRoutes.AddRange(port.HttpRoutes.Select(Write));
             written.TcpBackends.AddRange(port.TcpBackends.Select(Write));
             written.BackendClusters.AddRange(port.BackendClusters.Select(Write));
+            written.TlsRoutes.AddRange(port.TlsRoutes.Select(Write));
             message.Ports.Add(written);
         }
 
@@ -78,6 +79,7 @@ internal static class MessageWriter
                 ListenerProtocol.Https => Wire.Listener.Types.Protocol.Https,
                 ListenerProtocol.Tls => Wire.Listener.Types.Protocol.Tls,
                 ListenerProtocol.Tcp => Wire.Listener.Types.Protocol.Tcp,
+                ListenerProtocol.TlsPassthrough => Wire.Listener.Types.Protocol.TlsPassthrough,
                 _ => throw new ArgumentOutOfRangeException(nameof(listener), listener.Protocol, "no such protocol"),
             },
         };
@@ -95,6 +97,7 @@ internal static class MessageWriter
         message.HttpRoutes.AddRange(listener.HttpRoutes.Select(Write));
         message.TcpBackends.AddRange(listener.TcpBackends.Select(Write));
         message.BackendClusters.AddRange(listener.BackendClusters.Select(Write));
+        message.TlsRoutes.AddRange(listener.TlsRoutes.Select(Write));
         return message;
     }
 
@@ -128,6 +131,14 @@ internal static class MessageWriter
         AppProtocol.Tcp => Wire.AppProtocol.Tcp,
         _ => throw new ArgumentOutOfRangeException(nameof(protocol), protocol, "no such protocol"),
     };
+
+    private static Wire.TlsRoute Write(TlsRouteConfig route)
+    {
+        var message = new Wire.TlsRoute { Id = route.Id };
+        message.Hostnames.AddRange(route.Hostnames);
+        message.Backends.AddRange(route.Backends.Select(Write));
+        return message;
+    }
 
     private static Wire.HttpRoute Write(HttpRouteConfig route)
     {

@@ -32,7 +32,7 @@ internal sealed class Destination
 }
 
 /// <summary>One port of a destination.</summary>
-internal sealed record DestinationPort(ClusterId Cluster, AppProtocol Protocol, RouteTable Routes, WeightedBackends TcpBackends);
+internal sealed record DestinationPort(ClusterId Cluster, AppProtocol Protocol, RouteTable Routes, WeightedBackends TcpBackends, ServerNameTable TlsRoutes);
 
 /// <summary>One service port that the own workload serves, and the local clusters in front of the application. Which of the two HTTP clusters is used
 /// is declared; where it is not, gRPC goes by HTTP/2 and everything else by HTTP/1.1.</summary>
@@ -41,15 +41,23 @@ internal sealed record InboundTarget(ClusterId Service, int LocalPort, AppProtoc
 /// <summary>A listener section of a gateway port: one hostname, its certificates, its routes.</summary>
 internal sealed record GatewaySection(
     string Id,
+    ListenerProtocol Protocol,
     string? Hostname,
     RouteTable Routes,
     WeightedBackends TcpBackends,
+    ServerNameTable TlsRoutes,
     TlsServerIdentity? Certificate,
     ImmutableArray<Cluster> Clusters);
 
 /// <summary>A port of a gateway, with its sections from the most to the least specific hostname.</summary>
-internal sealed record GatewayPort(string Address, int Port, ListenerProtocol Protocol, ImmutableArray<GatewaySection> Sections)
+internal sealed record GatewayPort(string Address, int Port, ImmutableArray<GatewaySection> Sections)
 {
+    /// <summary>The protocol of its sections; where they differ, the server name decides first (<see cref="NeedsServerName"/>).</summary>
+    public ListenerProtocol Protocol { get; } = Sections[0].Protocol;
+
+    /// <summary>Whether the server name must be known before anything is answered: TLS passes through here, or ends in different ways.</summary>
+    public bool NeedsServerName { get; } = Sections.Any(section => section.Protocol == ListenerProtocol.TlsPassthrough || section.Protocol != Sections[0].Protocol);
+
     /// <summary>The most specific section for a hostname; null when none takes it.</summary>
     public GatewaySection? Find(ReadOnlySpan<byte> host)
     {

@@ -117,7 +117,7 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
             var tcp = port.TcpBackends.IsEmpty
                 ? new WeightedBackends([ownBackend])
                 : new WeightedBackends(port.TcpBackends.Select(backend => Backend(backend, byId, Direction.Outbound, NoRoute)));
-            return new DestinationPort(port.Cluster.Id, port.Cluster.Protocol, routes, tcp);
+            return new DestinationPort(port.Cluster.Id, port.Cluster.Protocol, routes, tcp, TlsTable(port.TlsRoutes, byId, Direction.Outbound));
         }));
 
         Cluster Bring(ClusterConfig cluster)
@@ -147,10 +147,10 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
         foreach (var group in config.Listeners.GroupBy(listener => (listener.Address, listener.Port)))
         {
             var first = group.First();
-            if (group.FirstOrDefault(listener => listener.Protocol != first.Protocol) is { } other)
+            if (group.Skip(1).FirstOrDefault(listener => !listener.Protocol.SharesPortWith(first.Protocol)) is { } other)
             {
                 throw new InvalidOperationException(
-                    $"listeners {first.Id} ({first.Protocol}) and {other.Id} ({other.Protocol}) share port {first.Port}: one port speaks one protocol");
+                    $"listeners {first.Id} ({first.Protocol}) and {other.Id} ({other.Protocol}) share port {first.Port}, and nothing tells them apart");
             }
 
             var sections = group.OrderBy(listener => Specificity(listener.Hostname)).Select(listener =>
@@ -159,13 +159,15 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
                 named.UnionWith(byId.Values);
                 return new GatewaySection(
                     listener.Id,
+                    listener.Protocol,
                     listener.Hostname,
                     Table(listener.HttpRoutes, byId, Direction.Gateway),
                     new WeightedBackends(listener.TcpBackends.Select(backend => Backend(backend, byId, Direction.Gateway, NoRoute))),
+                    TlsTable(listener.TlsRoutes, byId, Direction.Gateway),
                     listener.Certificates.IsEmpty ? null : LoadCertificate(listener.Certificates[0]),
                     [.. byId.Values]);
             });
-            ports.Add(new GatewayPort(first.Address, first.Port, first.Protocol, [.. sections]));
+            ports.Add(new GatewayPort(first.Address, first.Port, [.. sections]));
         }
 
         return ports.ToImmutable();
@@ -192,6 +194,9 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
             new MessageFilters(rule.Filters),
             rule.RequestTimeout,
             rule.BackendRequestTimeout));
+
+    private ServerNameTable TlsTable(ImmutableArray<TlsRouteConfig> routes, Dictionary<ClusterId, Cluster> byId, Direction direction) =>
+        new(routes.Select(route => ((IReadOnlyList<string>)route.Hostnames, new WeightedBackends(route.Backends.Select(backend => Backend(backend, byId, direction, route.Id))))));
 
     private RouteBackend Backend(BackendConfig config, Dictionary<ClusterId, Cluster> byId, Direction direction, string route)
     {

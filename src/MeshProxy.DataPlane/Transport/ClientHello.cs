@@ -25,6 +25,7 @@ internal static class ClientHello
     public const int LongestBytes = 16 * 1024;
 
     private const int RecordHeader = 5;
+    private const int MessageHeader = 4;
     private const int LongestRecord = 16 * 1024;
 
     /// <summary>Reads the first flight of a client.</summary>
@@ -35,6 +36,11 @@ internal static class ClientHello
     {
         serverName = null;
         applicationProtocols = [];
+        if (Foresee(buffer) is { } foreseen)
+        {
+            return foreseen;
+        }
+
         var length = (int)Math.Min(buffer.Length, LongestBytes);
         var rented = ArrayPool<byte>.Shared.Rent(Math.Max(1, length) * 2);
         try
@@ -54,6 +60,24 @@ internal static class ClientHello
         {
             ArrayPool<byte>.Shared.Return(rented);
         }
+    }
+
+    // The usual hello is one record whose first nine bytes tell its length: until all of it is there nothing is copied, so that a client that sends byte by
+    // byte costs no more than its packets do. Null: look closer.
+    private static ClientHelloResult? Foresee(in ReadOnlySequence<byte> buffer)
+    {
+        Span<byte> start = stackalloc byte[RecordHeader + MessageHeader];
+        if (buffer.Length < start.Length)
+        {
+            return null;
+        }
+
+        buffer.Slice(0, start.Length).CopyTo(start);
+        var record = BinaryPrimitives.ReadUInt16BigEndian(start[3..]);
+        var message = MessageHeader + ((start[6] << 16) | (start[7] << 8) | start[8]);
+        return start[0] == 0x16 && start[1] == 3 && start[5] == 1 && message <= record && record <= LongestBytes - RecordHeader && buffer.Length < RecordHeader + message
+            ? ClientHelloResult.Incomplete
+            : null;
     }
 
     // A hello may be spread over several records.
@@ -91,9 +115,9 @@ internal static class ClientHello
                 return ClientHelloResult.Invalid;
             }
 
-            if (written >= 4)
+            if (written >= MessageHeader)
             {
-                var wanted = 4 + ((message[1] << 16) | (message[2] << 8) | message[3]);
+                var wanted = MessageHeader + ((message[1] << 16) | (message[2] << 8) | message[3]);
                 if (wanted > LongestBytes)
                 {
                     return ClientHelloResult.Invalid;
@@ -119,9 +143,11 @@ internal static class ClientHello
     {
         serverName = null;
         applicationProtocols = [];
-        var rest = message[4..];
+        var rest = message[MessageHeader..];
         // Version and random, then session id, cipher suites, compression methods.
-        if (!TrySkip(ref rest, 34) || !TryTake8(ref rest, out _) || !TryTake16(ref rest, out _) || !TryTake8(ref rest, out _))
+        if (!TrySkip(ref rest, 34) || !TryTake8(ref rest, out var session) || session.Length > 32
+            || !TryTake16(ref rest, out var suites) || suites.IsEmpty || suites.Length % 2 != 0
+            || !TryTake8(ref rest, out var compressions) || compressions.IsEmpty)
         {
             return false;
         }
@@ -171,8 +197,9 @@ internal static class ClientHello
             return false;
         }
 
+        // One name: a second one would leave open which of them the server answers to.
         list = list[1..];
-        if (!TryTake16(ref list, out var name) || name.IsEmpty || name.Length > 255)
+        if (!TryTake16(ref list, out var name) || !list.IsEmpty || name.IsEmpty || name.Length > 255)
         {
             return false;
         }

@@ -79,7 +79,7 @@ internal sealed class TlsServerStep
                 };
                 if (handshake.Refused is not null)
                 {
-                    await TrySendAsync(raw, UnrecognizedName.ToArray());
+                    await RefuseServerNameAsync(raw);
                 }
             }
 
@@ -105,11 +105,12 @@ internal sealed class TlsServerStep
         };
     }
 
-    private static async ValueTask TrySendAsync(ConnectionContext raw, byte[] bytes)
+    /// <summary>Tells a client whose ClientHello nobody has answered that there is nothing by its server name.</summary>
+    public static async ValueTask RefuseServerNameAsync(ConnectionContext raw)
     {
         try
         {
-            await raw.Transport.Output.WriteAsync(bytes);
+            await raw.Transport.Output.WriteAsync(UnrecognizedName.ToArray());
         }
         catch (InvalidOperationException)
         {

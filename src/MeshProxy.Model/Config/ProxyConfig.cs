@@ -62,6 +62,9 @@ public sealed record DestinationPortConfig
     /// <summary>Backends of the TCPRoute whose parent is this service port; empty: the own cluster.</summary>
     public ImmutableArray<BackendConfig> TcpBackends { get; init; } = [];
 
+    /// <summary>TLSRoutes whose parent is this service port. When there is at least one, a connection whose server name none of them takes is refused.</summary>
+    public ImmutableArray<TlsRouteConfig> TlsRoutes { get; init; } = [];
+
     /// <summary>Every further cluster that the routes name.</summary>
     public ImmutableArray<ClusterConfig> BackendClusters { get; init; } = [];
 }
@@ -80,6 +83,19 @@ public enum ListenerProtocol
 
     /// <summary>Opaque bytes.</summary>
     Tcp,
+
+    /// <summary>TLS that someone else ends: told apart by SNI, never opened.</summary>
+    TlsPassthrough,
+}
+
+/// <summary>Facts about <see cref="ListenerProtocol"/>.</summary>
+public static class ListenerProtocols
+{
+    /// <summary>True when a client begins with a ClientHello: such listeners may share a port, because its server name tells them apart.</summary>
+    public static bool IsTls(this ListenerProtocol protocol) => protocol is ListenerProtocol.Https or ListenerProtocol.Tls or ListenerProtocol.TlsPassthrough;
+
+    /// <summary>True when two listeners can share a port, given different hostnames.</summary>
+    public static bool SharesPortWith(this ListenerProtocol one, ListenerProtocol other) => one == other ? one != ListenerProtocol.Tcp : one.IsTls() && other.IsTls();
 }
 
 /// <summary>One listener of a Gateway, with the routes that attach to it.</summary>
@@ -94,7 +110,7 @@ public sealed record ListenerConfig
     /// <summary>The port. Listeners on one port are told apart by hostname: SNI, then Host.</summary>
     public required int Port { get; init; }
 
-    /// <summary>The protocol; equal for all listeners of a port, but for hostnames.</summary>
+    /// <summary>The protocol; those of one port can be told apart (<see cref="ListenerProtocols.SharesPortWith"/>).</summary>
     public required ListenerProtocol Protocol { get; init; }
 
     /// <summary>Lower case, "*.example.com" for a wildcard; null: any.</summary>
@@ -106,8 +122,11 @@ public sealed record ListenerConfig
     /// <summary>HTTP routes.</summary>
     public ImmutableArray<HttpRouteConfig> HttpRoutes { get; init; } = [];
 
-    /// <summary>Backends of the TCPRoute or TLSRoute.</summary>
+    /// <summary>Backends of the TCPRoute. Of a TLS listener: for connections that none of <see cref="TlsRoutes"/> takes.</summary>
     public ImmutableArray<BackendConfig> TcpBackends { get; init; } = [];
+
+    /// <summary>TLSRoutes, for listeners of opaque bytes over TLS.</summary>
+    public ImmutableArray<TlsRouteConfig> TlsRoutes { get; init; } = [];
 
     /// <summary>Every cluster that the routes name.</summary>
     public ImmutableArray<ClusterConfig> BackendClusters { get; init; } = [];

@@ -124,6 +124,7 @@ internal sealed class AdminPages(
             WriteStrings(json, "certificates", listener.Certificates.Select(certificate => certificate.Secret.ToString()));
             WriteRoutes(json, listener.HttpRoutes);
             WriteBackends(json, "tcp_backends", listener.TcpBackends);
+            WriteTlsRoutes(json, listener.TlsRoutes);
             json.WriteEndObject();
         }
 
@@ -149,6 +150,7 @@ internal sealed class AdminPages(
                 WriteStrings(json, "allowed_servers", port.Cluster.AllowedServers.Select(id => id.ToString()));
                 WriteRoutes(json, port.HttpRoutes);
                 WriteBackends(json, "tcp_backends", port.TcpBackends);
+                WriteTlsRoutes(json, port.TlsRoutes);
                 json.WriteEndObject();
             }
 
@@ -185,6 +187,21 @@ internal sealed class AdminPages(
         }
 
         json.WriteEndObject();
+    }
+
+    private static void WriteTlsRoutes(Utf8JsonWriter json, ImmutableArray<TlsRouteConfig> routes)
+    {
+        json.WriteStartArray("tls_routes");
+        foreach (var route in routes)
+        {
+            json.WriteStartObject();
+            json.WriteString("id", route.Id);
+            WriteStrings(json, "hostnames", route.Hostnames);
+            WriteBackends(json, "backends", route.Backends);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
     }
 
     private static void WriteRoutes(Utf8JsonWriter json, ImmutableArray<HttpRouteConfig> routes)

@@ -116,7 +116,7 @@ public class GoodDocuments
     [TestCase("HTTPRoute", "spec.rules[0].retry", "rules: [{retry: {attempts: 2}}]")]
     [TestCase("HTTPRoute", "spec.rules[0].sessionPersistence", "rules: [{sessionPersistence: {}}]")]
     [TestCase("GRPCRoute", "spec.rules[0].sessionPersistence", "rules: [{sessionPersistence: {type: Cookie}}]")]
-    [TestCase("TLSRoute", "kind", "rules: [{backendRefs: [{name: a, port: 80}]}]")]
+    [TestCase("TLSRoute", "spec.rules", "hostnames: [a.example]\n  rules: [{backendRefs: [{name: a, port: 80}]}, {backendRefs: [{name: b, port: 80}]}]")]
     public void What_the_standard_has_and_we_do_not_is_kept_as_unsupported(string kind, string field, string rules)
     {
         var document = Yaml.One($"apiVersion: gateway.networking.k8s.io/{(kind == "TLSRoute" ? "v1alpha2" : "v1")}\nkind: {kind}\nmetadata: {{name: r}}\nspec:\n  parentRefs: [{{name: edge}}]\n  {rules}\n");

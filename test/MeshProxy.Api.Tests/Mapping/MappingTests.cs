@@ -99,12 +99,29 @@ public class MappingTests
         BackendClusters = [new ClusterConfig { Id = Own }],
     };
 
+    private static readonly ListenerConfig Passthrough = new()
+    {
+        Id = "shop/edge/tls",
+        Port = 8443,
+        Protocol = ListenerProtocol.TlsPassthrough,
+        TlsRoutes = [new TlsRouteConfig { Id = "shop/pay", Hostnames = ["pay.example.com", "*.pay.example.com"], Backends = [new BackendConfig(Own, 3), new BackendConfig(null, 1, "gone")] }],
+        BackendClusters = [new ClusterConfig { Id = Own, Protocol = AppProtocol.Tls }],
+    };
+
+    private static readonly DestinationConfig TlsDestination = new()
+    {
+        Service = Own.Service,
+        Ports = [new DestinationPortConfig { Cluster = new ClusterConfig { Id = Own, Protocol = AppProtocol.Tls }, TlsRoutes = Passthrough.TlsRoutes }],
+    };
+
     private static readonly (string Name, IMessage Message)[] Messages =
     [
         ("destination", ConfigMapping.ToProto(Destination)),
         ("endpoints", ConfigMapping.ToProto(Endpoints)),
         ("inbound", ConfigMapping.ToProto(Inbound)),
         ("listener", ConfigMapping.ToProto(Listener)),
+        ("listener-passthrough", ConfigMapping.ToProto(Passthrough)),
+        ("destination-tls", ConfigMapping.ToProto(TlsDestination)),
     ];
 
     [Test]
@@ -126,6 +143,12 @@ public class MappingTests
             Assert.That(inbound!.Ports, Is.EqualTo(Inbound.Ports));
             Assert.That(ConfigMapping.TryToModel(ConfigMapping.ToProto(Listener), out var listener, out _, out _), Is.True);
             Assert.That(ConfigMapping.ToProto(listener!), Is.EqualTo(ConfigMapping.ToProto(Listener)));
+            Assert.That(ConfigMapping.TryToModel(ConfigMapping.ToProto(Passthrough), out var passthrough, out _, out _), Is.True);
+            Assert.That(passthrough!.Protocol, Is.EqualTo(ListenerProtocol.TlsPassthrough));
+            Assert.That(ConfigMapping.ToProto(passthrough), Is.EqualTo(ConfigMapping.ToProto(Passthrough)));
+            Assert.That(ConfigMapping.TryToModel(ConfigMapping.ToProto(TlsDestination), out var tls, out _, out _), Is.True);
+            Assert.That(tls!.Ports[0].TlsRoutes[0].Hostnames, Is.EqualTo(Passthrough.TlsRoutes[0].Hostnames));
+            Assert.That(ConfigMapping.ToProto(tls), Is.EqualTo(ConfigMapping.ToProto(TlsDestination)));
             Assert.That(listener!.Certificates[0].PrivateKeyPem, Is.EqualTo("key"));
             Assert.That(listener.Certificates[0].ToString(), Does.Not.Contain("key"));
         });
@@ -133,7 +156,7 @@ public class MappingTests
 
     /// <summary>The bytes of version 0.1. A row that fails says that older sidecars would read something else: numbers and types of fields never change.</summary>
     [Test]
-    public void Golden_messages_stay_as_they_are([Values("destination", "endpoints", "inbound", "listener")] string name)
+    public void Golden_messages_stay_as_they_are([Values("destination", "endpoints", "inbound", "listener", "listener-passthrough", "destination-tls")] string name)
     {
         var file = Path.Combine(TestContext.CurrentContext.TestDirectory, "Golden", name + ".hex");
         var message = Messages.Single(pair => pair.Name == name).Message;

@@ -50,7 +50,6 @@ internal static class GatewayBinder
 
         var listeners = ImmutableArray.CreateBuilder<GatewayListener>();
         var names = new HashSet<string>();
-        var places = new HashSet<(int, ListenerProtocol, string?)>();
         foreach (var fields in spec.Maps("listeners", MaxListeners))
         {
             if (Listener(fields, metadata) is not { } listener)
@@ -58,15 +57,16 @@ internal static class GatewayBinder
                 continue;
             }
 
-            listeners.Add(listener);
             if (!names.Add(listener.Name))
             {
                 fields.Fail("name", $"'{listener.Name}' is the name of an earlier listener: names are unique within a Gateway");
             }
-            else if (!places.Add((listener.Port, listener.Protocol, listener.Hostname)))
+            else if (listeners.Any(other => other.Port == listener.Port && other.Protocol == listener.Protocol && other.Hostname == listener.Hostname))
             {
                 fields.Fail("port", "an earlier listener has the same port, protocol and hostname: change one of them");
             }
+
+            listeners.Add(listener);
         }
 
         if (!spec.Has("listeners"))
@@ -166,7 +166,7 @@ internal static class GatewayBinder
             fields.Fail("hostname", $"a {protocolName} listener cannot tell hostnames apart: remove it");
         }
 
-        var certificates = Tls(fields, metadata, protocol);
+        var (certificates, isPassthrough) = Tls(fields, metadata, protocol);
         var from = RouteNamespaces.Same;
         var selector = ImmutableDictionary<string, string>.Empty;
         var kinds = ImmutableArray.CreateBuilder<string>();
@@ -211,7 +211,7 @@ internal static class GatewayBinder
         {
             Name = name,
             Port = port.Value,
-            Protocol = protocol.Value,
+            Protocol = isPassthrough ? ListenerProtocol.TlsPassthrough : protocol.Value,
             Hostname = hostname,
             CertificateRefs = certificates,
             From = from,
@@ -221,7 +221,7 @@ internal static class GatewayBinder
         };
     }
 
-    private static ImmutableArray<SecretRef> Tls(Fields fields, Metadata metadata, ListenerProtocol? protocol)
+    private static (ImmutableArray<SecretRef> Certificates, bool IsPassthrough) Tls(Fields fields, Metadata metadata, ListenerProtocol? protocol)
     {
         var needsTls = protocol is ListenerProtocol.Https or ListenerProtocol.Tls;
         if (fields.Map("tls") is not { } tls)
@@ -231,7 +231,7 @@ internal static class GatewayBinder
                 fields.Fail("tls", "is missing: write certificateRefs with the name of a kubernetes.io/tls Secret");
             }
 
-            return [];
+            return ([], false);
         }
 
         if (protocol is not null && !needsTls)
@@ -240,14 +240,9 @@ internal static class GatewayBinder
         }
 
         var mode = tls.Choice("mode", "Terminate", "Passthrough") ?? "Terminate";
-        if (mode == "Passthrough")
+        if (mode == "Passthrough" && protocol == ListenerProtocol.Https)
         {
-            if (protocol == ListenerProtocol.Https)
-            {
-                tls.Fail("mode", "an HTTPS listener terminates TLS: write Terminate, or use protocol TLS");
-            }
-
-            tls.NotImplemented("mode", "passthrough of TLS by SNI is not implemented: use Terminate");
+            tls.Fail("mode", "an HTTPS listener terminates TLS: write Terminate, or use protocol TLS");
         }
 
         var secrets = ImmutableArray.CreateBuilder<SecretRef>();
@@ -277,6 +272,8 @@ internal static class GatewayBinder
         tls.NotImplemented("frontendValidation", "client certificates at the gateway are not implemented: remove it");
         tls.NotImplemented("options", "TLS options are not implemented: remove it");
         tls.Close();
-        return secrets.DrainToImmutable();
+
+        // Gateway API: certificateRefs mean nothing where nobody ends TLS.
+        return mode == "Passthrough" ? ([], true) : (secrets.DrainToImmutable(), false);
     }
 }

@@ -11,6 +11,7 @@ internal static class RouteBinder
     // Gateway API's own bounds.
     private const int MaxParents = 32;
     private const int MaxHostnames = 16;
+    private const int MaxServerNames = 1024;
     private const int MaxRules = 16;
     private const int MaxMatches = 64;
     private const int MaxBackends = 16;
@@ -89,11 +90,15 @@ internal static class RouteBinder
             ApiVersion = metadata.ApiVersion,
             Name = metadata.Name,
             ParentRefs = Parents(spec, metadata),
-            Hostnames = Hostnames(spec),
+            Hostnames = spec.Texts("hostnames", MaxServerNames, NameRules.CheckHostname),
             Rules = OpaqueRules(spec, metadata),
         };
+        if (!spec.Has("hostnames") && metadata.ApiVersion != DocumentReader.GatewayGroup + "/v1alpha2")
+        {
+            spec.Fail("hostnames", "is missing: write the server names (SNI) that the route takes");
+        }
+
         spec.Close();
-        root.Scope.NotImplemented(root.Node, "kind", "TLSRoute is not implemented: end TLS at an HTTPS or TLS listener, or use a TCPRoute");
         return document;
     }
 
