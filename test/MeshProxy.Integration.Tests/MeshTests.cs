@@ -380,6 +380,7 @@ internal sealed class MeshTests
         using var request = new HttpRequestMessage(HttpMethod.Get, "http://payments/hello");
         request.Headers.TryAddWithoutValidation("Connection", "Upgrade");
         request.Headers.TryAddWithoutValidation("Upgrade", "websocket");
+        request.Headers.TryAddWithoutValidation("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
         using var response = await http.SendAsync(request);
         Assert.That(response.StatusCode, Is.EqualTo(HttpStatusCode.NotImplemented));
         Assert.That(await response.Content.ReadAsStringAsync(), Does.Contain("NC").And.Contain("pgrade"));

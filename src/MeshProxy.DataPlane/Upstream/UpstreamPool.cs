@@ -4,6 +4,7 @@ using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.Http;
 using MeshProxy.Http.Http1;
 using MeshProxy.Http.Http2;
+using Microsoft.AspNetCore.Connections;
 
 namespace MeshProxy.DataPlane.Upstream;
 
@@ -436,6 +437,12 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         else if (isStuck)
         {
             FailWaiters(TooManyConnections(), all: true);
+        }
+
+        if (connection.Http is Http1ClientConnection { EndedAbruptly: true })
+        {
+            // An orderly close would tell the peer that the tunnel had ended in order.
+            connection.Transport.Abort(new ConnectionAbortedException("a tunnel was broken off"));
         }
 
         await connection.Transport.DisposeAsync();

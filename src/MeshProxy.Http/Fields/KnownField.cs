@@ -63,6 +63,8 @@ public enum KnownField : byte
     Allow,
     AccessControlRequestMethod,
     Range,
+    SecWebSocketKey,
+    SecWebSocketAccept,
 #pragma warning restore CS1591
 }
 
@@ -130,6 +132,8 @@ public static class KnownFields
         KnownField.Allow => "allow"u8,
         KnownField.AccessControlRequestMethod => "access-control-request-method"u8,
         KnownField.Range => "range"u8,
+        KnownField.SecWebSocketKey => "sec-websocket-key"u8,
+        KnownField.SecWebSocketAccept => "sec-websocket-accept"u8,
         _ => default,
     };
 
@@ -248,6 +252,7 @@ public static class KnownFields
             (byte)'a' => KnownField.TransferEncoding,
             (byte)'f' => KnownField.XForwardedProto,
             (byte)'r' => KnownField.XRequestTimeout,
+            (byte)'c' => KnownField.SecWebSocketKey,
             (byte)'-' => KnownField.IfModifiedSince,
             _ => KnownField.Other,
         },
@@ -258,7 +263,12 @@ public static class KnownFields
             (byte)'x' => KnownField.MeshFailure,
             _ => KnownField.Other,
         },
-        20 => KnownField.GrpcAcceptEncoding,
+        20 => Lower(name[0]) switch
+        {
+            (byte)'g' => KnownField.GrpcAcceptEncoding,
+            (byte)'s' => KnownField.SecWebSocketAccept,
+            _ => KnownField.Other,
+        },
         23 => KnownField.XForwardedClientCert,
         29 => KnownField.AccessControlRequestMethod,
         _ => KnownField.Other,

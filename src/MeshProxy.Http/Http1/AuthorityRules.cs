@@ -32,8 +32,8 @@ internal static class AuthorityRules
         return number <= 65535 && IsValidHost(host);
     }
 
-    /// <summary>Whether a port is there and not empty.</summary>
-    public static bool HasPort(ReadOnlySpan<byte> authority) => TrySplit(authority, out _, out var port) && !port.IsEmpty;
+    /// <summary>Whether a port is there, and one that can be connected to.</summary>
+    public static bool HasPort(ReadOnlySpan<byte> authority) => TrySplit(authority, out _, out var port) && !WithoutZeros(port).IsEmpty;
 
     /// <summary>Same host without regard to case, same port after the scheme's default.</summary>
     public static bool AreEqual(ReadOnlySpan<byte> left, ReadOnlySpan<byte> right, ReadOnlySpan<byte> scheme)

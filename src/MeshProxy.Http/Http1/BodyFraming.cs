@@ -18,6 +18,9 @@ public enum BodyKind : byte
 
     /// <summary>With the connection (responses only).</summary>
     UntilClose,
+
+    /// <summary>A tunnel was asked for, or accepted: raw bytes until the half-close.</summary>
+    Tunnel,
 }
 
 /// <summary>
@@ -48,6 +51,11 @@ public readonly record struct BodyFraming(BodyKind Kind, long Length = 0)
 
         framing = isChunked ? new BodyFraming(BodyKind.Chunked) : length > 0 ? new BodyFraming(BodyKind.Length, length) : default;
         head.ContentLength = length;
+        if (head.AsksForTunnel)
+        {
+            return TryForTunnel(head, ref framing, out error);
+        }
+
         head.EndsStream = framing.Kind == BodyKind.None;
         return true;
     }
@@ -57,6 +65,17 @@ public readonly record struct BodyFraming(BodyKind Kind, long Length = 0)
     public static bool TryForResponse(ResponseHead head, RequestMethod method, out BodyFraming framing, out Http1Error error)
     {
         framing = default;
+        if (method == RequestMethod.Connect && head.Status is >= 200 and < 300)
+        {
+            // RFC 9110 section 9.3.6: it accepts the tunnel, and length fields in it are ignored.
+            head.Fields.Remove(KnownField.ContentLength);
+            head.Fields.Remove(KnownField.TransferEncoding);
+            head.IsTunnel = true;
+            framing = new BodyFraming(BodyKind.Tunnel);
+            error = default;
+            return true;
+        }
+
         if (!TryRead(head.Fields, head.Version, out var isChunked, out var length, out error))
         {
             return false;
@@ -107,6 +126,29 @@ public readonly record struct BodyFraming(BodyKind Kind, long Length = 0)
             length = (length * 10) + (b - '0');
         }
 
+        return true;
+    }
+
+    // The content of CONNECT has no meaning (RFC 9110 section 9.3.6). That of an upgrade would have to be read before the protocol changes, which no
+    // HTTP/2 hop can say: such a request is served as if it had not asked (RFC 9110 section 7.8 allows it).
+    private static bool TryForTunnel(RequestHead head, ref BodyFraming framing, out Http1Error error)
+    {
+        error = default;
+        if (framing.Kind == BodyKind.None)
+        {
+            head.Fields.Remove(KnownField.ContentLength);
+            head.ContentLength = -1;
+            framing = new BodyFraming(BodyKind.Tunnel);
+            return true;
+        }
+
+        if (head.Method == RequestMethod.Connect)
+        {
+            error = new Http1Error(400, "connect_with_body");
+            return false;
+        }
+
+        head.SetProtocol(default);
         return true;
     }
 

@@ -9,24 +9,24 @@ namespace MeshProxy.Http.Http1;
 /// </summary>
 public static class HeadWriter
 {
-    // Start line, Host, Date, Content-Length or Transfer-Encoding, Connection, and their names.
+    // Start line, Host, Date, Content-Length or Transfer-Encoding, Connection and Upgrade, and their names.
     private const int FixedBytes = 256;
 
     /// <summary>What <see cref="WriteRequest"/> needs at most, in bytes.</summary>
     public static int Bound(RequestHead head) =>
-        FixedBytes + head.Fields.ListSize + head.MethodToken.Length + head.Path.Length + head.Authority.Length;
+        FixedBytes + head.Fields.ListSize + head.MethodToken.Length + head.Path.Length + (2 * head.Authority.Length) + head.Protocol.Length;
 
     /// <summary>What <see cref="WriteResponse"/> needs at most, in bytes.</summary>
     public static int Bound(ResponseHead head) => FixedBytes + head.Fields.ListSize;
 
-    /// <summary>Writes a request in origin-form (asterisk-form as it is).</summary>
+    /// <summary>Writes a request in origin-form (asterisk-form as it is, authority-form for CONNECT); with what it asks to switch to.</summary>
     /// <returns>Bytes written, or -1 when the head can not be written as HTTP/1.1.</returns>
     public static int WriteRequest(Span<byte> destination, RequestHead head, BodyFraming framing)
     {
         var method = head.MethodToken;
-        var path = head.Path;
         var authority = head.Authority;
-        if (path.IsEmpty || path.IndexOfAnyExcept(Http1Syntax.Target) >= 0 || (path[0] != '/' && !path.SequenceEqual("*"u8))
+        var target = head.Method == RequestMethod.Connect ? authority : head.Path;
+        if (!(head.Method == RequestMethod.Connect ? AuthorityRules.HasPort(authority) : IsOriginOrAsterisk(target))
             || (head.Method == RequestMethod.Other && !Http1Syntax.IsToken(method))
             || (!authority.IsEmpty && !AuthorityRules.IsValid(authority)))
         {
@@ -36,7 +36,7 @@ public static class HeadWriter
         var writer = new HeadSpan(destination);
         writer.Write(method);
         writer.Write(" "u8);
-        writer.Write(path);
+        writer.Write(target);
         writer.Write(" HTTP/1.1\r\nhost: "u8);
         writer.Write(authority);
         writer.Write("\r\n"u8);
@@ -64,8 +64,9 @@ public static class HeadWriter
         {
             writer.Write("transfer-encoding: chunked\r\n"u8);
         }
-        else if (framing.Kind == BodyKind.Length || head.ContentLength == 0 || head.Fields.Contains(KnownField.ContentLength)
-            || head.Method is RequestMethod.Post or RequestMethod.Put or RequestMethod.Patch)
+        else if (framing.Kind == BodyKind.Length
+            || (framing.Kind == BodyKind.None && (head.ContentLength == 0 || head.Fields.Contains(KnownField.ContentLength)
+                || head.Method is RequestMethod.Post or RequestMethod.Put or RequestMethod.Patch)))
         {
             // RFC 9110 section 8.6: a method that means content says so even when there is none.
             writer.Write("content-length: "u8);
@@ -73,7 +74,13 @@ public static class HeadWriter
             writer.Write("\r\n"u8);
         }
 
-        if (head.Fields.TryGet(KnownField.Te, out var te) && Ascii.EqualsIgnoreCase(te, "trailers"u8))
+        if (!head.Protocol.IsEmpty)
+        {
+            writer.Write("connection: upgrade\r\nupgrade: "u8);
+            writer.Write(head.Protocol);
+            writer.Write("\r\n"u8);
+        }
+        else if (head.Fields.TryGet(KnownField.Te, out var te) && Ascii.EqualsIgnoreCase(te, "trailers"u8))
         {
             // RFC 9110 section 10.1.4: TE is for this hop, so Connection names it.
             writer.Write("te: trailers\r\nconnection: te\r\n"u8);
@@ -90,21 +97,29 @@ public static class HeadWriter
     /// <param name="contentLength">Content-Length to state, or -1; also where no body follows (HEAD, 304).</param>
     /// <param name="options">close, keep-alive, or neither.</param>
     /// <param name="date">Adds Date where it is missing; null for informational heads.</param>
+    /// <param name="protocol">What the connection switches to: the head becomes a 101. Empty: it does not.</param>
     /// <returns>Bytes written, or -1 when the head can not be written.</returns>
     internal static int WriteResponse(
-        Span<byte> destination, ResponseHead head, BodyFraming framing, long contentLength, ConnectionOptions options, DateField? date)
+        Span<byte> destination,
+        ResponseHead head,
+        BodyFraming framing,
+        long contentLength,
+        ConnectionOptions options,
+        DateField? date,
+        ReadOnlySpan<byte> protocol = default)
     {
-        if (head.Status is < 100 or > 599)
+        var status = protocol.IsEmpty ? head.Status : 101;
+        if (status is < 100 or > 599)
         {
             return -1;
         }
 
         var writer = new HeadSpan(destination);
-        var known = StatusLines.Get(head.Status);
+        var known = StatusLines.Get(status);
         if (known.IsEmpty)
         {
             writer.Write("HTTP/1.1 "u8);
-            writer.WriteNumber(head.Status);
+            writer.WriteNumber(status);
             writer.Write(" \r\n"u8);
         }
         else
@@ -144,7 +159,13 @@ public static class HeadWriter
             writer.Write("\r\n"u8);
         }
 
-        if ((options & ConnectionOptions.Close) != 0)
+        if (!protocol.IsEmpty)
+        {
+            writer.Write("connection: upgrade\r\nupgrade: "u8);
+            writer.Write(protocol);
+            writer.Write("\r\n"u8);
+        }
+        else if ((options & ConnectionOptions.Close) != 0)
         {
             writer.Write("connection: close\r\n"u8);
         }
@@ -156,6 +177,9 @@ public static class HeadWriter
         writer.Write("\r\n"u8);
         return writer.Length;
     }
+
+    private static bool IsOriginOrAsterisk(ReadOnlySpan<byte> target) =>
+        !target.IsEmpty && (target[0] == '/' || target.SequenceEqual("*"u8)) && target.IndexOfAnyExcept(Http1Syntax.Target) < 0;
 
     private static bool IsWrittenElsewhere(KnownField field) => field is KnownField.Host or KnownField.ContentLength or KnownField.TransferEncoding
         or KnownField.Connection or KnownField.KeepAlive or KnownField.ProxyConnection or KnownField.Upgrade or KnownField.Http2Settings;

@@ -19,18 +19,25 @@ internal interface IHttp1BodyOwner
     void OnBodyBroken(StreamEnd end);
 }
 
-/// <summary>One message's body off a connection's input, any framing. Reused from message to message.</summary>
+/// <summary>
+/// One message's body off a connection's input, any framing. Reused from message to message.
+/// A body may be withheld: a tunnel was asked for, and what follows the head on the connection is either its bytes or the next request. Whoever reads
+/// waits until <see cref="Open"/> says which, perhaps on another thread; <c>_gate</c> guards that meeting and nothing else.
+/// </summary>
 internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValueTaskSource<BodyChunk>
 {
     private readonly Http1Input _input;
     private readonly IHttp1BodyOwner _owner;
     private readonly ChunkedReader _chunked;
+    private readonly Lock _gate = new();
     private ManualResetValueTaskSourceCore<BodyChunk> _source;
     private BodyKind _kind;
     private long _remaining;
     private long _taken;
     private long _maxBytes;
     private StreamEnd _end;
+    private volatile bool _isWithheld;
+    private bool _isAwaited;
 
     public Http1BodyReader(Http1Input input, IHttp1BodyOwner owner, Http1Limits limits)
     {
@@ -44,8 +51,11 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
     /// <summary>True when the framing's end was reached and everything before it consumed.</summary>
     public bool IsComplete { get; private set; }
 
-    /// <summary>Begins a body.</summary>
-    public void Begin(BodyFraming framing, long maxBytes)
+    /// <summary>True until it is known whether there is anything to read.</summary>
+    public bool IsWithheld => _isWithheld;
+
+    /// <summary>Begins a body; one that <paramref name="isWithheld"/> needs <see cref="Open"/> too.</summary>
+    public void Begin(BodyFraming framing, long maxBytes, bool isWithheld = false)
     {
         _kind = framing.Kind;
         _remaining = framing.Length;
@@ -54,6 +64,36 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
         _end = default;
         _chunked.Reset();
         IsComplete = framing.Kind == BodyKind.None;
+        _isWithheld = isWithheld;
+        _isAwaited = false;
+    }
+
+    /// <summary>A withheld body is now either there, with the framing that it began with, or is none.</summary>
+    public void Open(bool isThere)
+    {
+        if (!isThere)
+        {
+            IsComplete = true;
+        }
+
+        _isWithheld = false;
+        WakeAwaiting();
+    }
+
+    /// <summary>Wakes whoever waits for <see cref="Open"/>, because it is decided or the exchange has ended. Thread-safe.</summary>
+    public void WakeAwaiting()
+    {
+        lock (_gate)
+        {
+            if (!_isAwaited)
+            {
+                return;
+            }
+
+            _isAwaited = false;
+        }
+
+        ReadOn();
     }
 
     public override bool TryRead(out BodyChunk chunk)
@@ -77,7 +117,7 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
         }
 
         chunk = default;
-        if (!_input.IsHeld)
+        if (_isWithheld || !_input.IsHeld)
         {
             return false;
         }
@@ -96,10 +136,10 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
                 data = data.Length > _remaining ? data.Slice(0, _remaining) : data;
                 chunk = new BodyChunk(data, data.Length == _remaining, default);
                 return true;
-            case BodyKind.UntilClose when !_input.Buffer.IsEmpty:
+            case BodyKind.UntilClose or BodyKind.Tunnel when !_input.Buffer.IsEmpty:
                 chunk = new BodyChunk(_input.Buffer, _input.IsCompleted, default);
                 return true;
-            case BodyKind.UntilClose when _input.IsCompleted:
+            case BodyKind.UntilClose or BodyKind.Tunnel when _input.IsCompleted:
                 Complete();
                 chunk = new BodyChunk(default, true, default);
                 return true;
@@ -117,6 +157,19 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
 
         _owner.OnBodyWait();
         _source.Reset();
+        if (_isWithheld)
+        {
+            if (Await())
+            {
+                return new ValueTask<BodyChunk>(this, _source.Version);
+            }
+
+            if (TryRead(out chunk))
+            {
+                return new ValueTask<BodyChunk>(chunk);
+            }
+        }
+
         while (_input.BeginRead(this))
         {
             if (TryRead(out chunk))
@@ -160,7 +213,17 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
         }
     }
 
-    void IHttp1InputWaiter.OnInput()
+    void IHttp1InputWaiter.OnInput() => ReadOn();
+
+    BodyChunk IValueTaskSource<BodyChunk>.GetResult(short token) => _source.GetResult(token);
+
+    ValueTaskSourceStatus IValueTaskSource<BodyChunk>.GetStatus(short token) => _source.GetStatus(token);
+
+    void IValueTaskSource<BodyChunk>.OnCompleted(
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        _source.OnCompleted(continuation, state, token, flags);
+
+    private void ReadOn()
     {
         do
         {
@@ -173,13 +236,14 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
         while (_input.BeginRead(this));
     }
 
-    BodyChunk IValueTaskSource<BodyChunk>.GetResult(short token) => _source.GetResult(token);
-
-    ValueTaskSourceStatus IValueTaskSource<BodyChunk>.GetStatus(short token) => _source.GetStatus(token);
-
-    void IValueTaskSource<BodyChunk>.OnCompleted(
-        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
-        _source.OnCompleted(continuation, state, token, flags);
+    // False: it has been decided meanwhile, or the exchange has ended.
+    private bool Await()
+    {
+        lock (_gate)
+        {
+            return _isAwaited = _isWithheld && _owner.End.Reason == StreamResetReason.None;
+        }
+    }
 
     private bool TryReadChunked(out BodyChunk chunk)
     {

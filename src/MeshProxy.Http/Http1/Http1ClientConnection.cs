@@ -49,6 +49,10 @@ public sealed class Http1ClientConnection : HttpClientConnection
     /// <inheritdoc/>
     public override HttpProtocolVersion Version => HttpProtocolVersion.Http11;
 
+    /// <summary>True when a tunnel was broken off: the owner must reset the transport instead of closing it, or the peer would take the end for an
+    /// orderly one.</summary>
+    public bool EndedAbruptly { get; private set; }
+
     /// <inheritdoc/>
     public override Task RunAsync()
     {
@@ -178,6 +182,7 @@ public sealed class Http1ClientConnection : HttpClientConnection
     internal void OnExchangeCompleted()
     {
         _exchange.DrainAtHand();
+        EndedAbruptly |= _exchange.IsTunnelBroken;
         var isReusable = false;
         lock (_gate)
         {

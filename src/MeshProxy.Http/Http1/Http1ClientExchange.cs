@@ -13,12 +13,12 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
     private readonly Http1Limits _limits;
     private readonly ResponseParser _parser;
     private readonly Http1BodyReader _body;
+    private readonly Http1BodyWriter _request;
+    private readonly UpgradeOffer _offer = new();
     private readonly Lock _gate = new();
     private ManualResetValueTaskSourceCore<bool> _source;
     private StreamEnd _end;
     private volatile bool _hasEnded;
-    private BodyFraming _framing;
-    private long _remaining;
     private int _informationalHeads;
     private bool _hasHead;
 
@@ -30,6 +30,7 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
         _limits = limits;
         _parser = new ResponseParser(Response, limits);
         _body = new Http1BodyReader(input, this, limits);
+        _request = new Http1BodyWriter(output);
     }
 
     /// <inheritdoc/>
@@ -61,15 +62,19 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
 
     internal bool RequestStarted { get; private set; }
 
-    internal bool RequestComplete { get; private set; }
+    internal bool RequestComplete => _request.IsComplete;
 
     internal bool ResponseComplete => _hasHead && _body.IsComplete;
 
-    /// <summary>Waiting for response body bytes makes sense for the stall clock.</summary>
-    internal bool IsInBody => _hasHead && !_body.IsComplete;
+    /// <summary>Waiting for response body bytes makes sense for the stall clock. Either end of a tunnel may be silent for as long as the other one
+    /// talks: its owner judges that.</summary>
+    internal bool IsInBody => _hasHead && !_body.IsComplete && !Response.IsTunnel;
+
+    /// <summary>True when a tunnel did not end in order in both directions: the peer must not take what it has for all there was.</summary>
+    internal bool IsTunnelBroken => _hasHead && Response.IsTunnel && (_hasEnded || !RequestComplete || !ResponseComplete);
 
     /// <summary>Whether the response lets the connection live on.</summary>
-    internal bool AllowsReuse => ResponseComplete && RequestComplete && !_hasEnded && _parser.Framing.Kind != BodyKind.UntilClose
+    internal bool AllowsReuse => ResponseComplete && RequestComplete && !_hasEnded && _parser.Framing.Kind != BodyKind.UntilClose && !Response.IsTunnel
         && (_parser.Connection & ConnectionOptions.Close) == 0
         && (Response.Version == HttpProtocolVersion.Http11 || (_parser.Connection & ConnectionOptions.KeepAlive) != 0);
 
@@ -82,7 +87,9 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
         }
 
         var declared = head.ContentLength;
-        if (head.Method == RequestMethod.Connect
+        var isTunnel = head.AsksForTunnel;
+        if ((!head.Protocol.IsEmpty && !_offer.TryMake(head))
+            || (isTunnel && head.EndsStream)
             || (head.Fields.TryGet(KnownField.ContentLength, out var value) && !BodyFraming.TryParseLength(value, out declared))
             || (head.EndsStream && declared > 0))
         {
@@ -90,16 +97,16 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
             return false;
         }
 
-        _framing = head.EndsStream ? default
+        var framing = head.EndsStream ? default
+            : isTunnel ? new BodyFraming(BodyKind.Tunnel)
             : declared >= 0 ? new BodyFraming(BodyKind.Length, declared)
             : new BodyFraming(BodyKind.Chunked);
-        _remaining = _framing.Length;
         _parser.Method = head.Method;
         var written = -1;
         var room = _output.Begin(HeadWriter.Bound(head));
         try
         {
-            written = HeadWriter.WriteRequest(room, head, _framing);
+            written = HeadWriter.WriteRequest(room, head, framing);
         }
         finally
         {
@@ -113,59 +120,50 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
         }
 
         RequestStarted = true;
-        RequestComplete = head.EndsStream;
+        if (!isTunnel)
+        {
+            _request.Begin(framing, head.EndsStream);
+        }
+
         return !_output.IsDead;
     }
 
     /// <inheritdoc/>
     public override ValueTask<bool> WriteBodyAsync(ReadOnlySequence<byte> data, bool endStream)
     {
-        if (_hasEnded || !RequestStarted || RequestComplete)
+        if (_hasEnded || !_request.IsOpen)
         {
             return new ValueTask<bool>(false);
         }
 
-        if (_framing.Kind == BodyKind.Length)
+        if (!_request.TryCount(data.Length, endStream))
         {
-            var length = data.Length;
-            if (length > _remaining || (endStream && length < _remaining))
-            {
-                Reset(new StreamEnd(StreamResetReason.Cancelled, Detail: "content_length_mismatch"));
-                return new ValueTask<bool>(false);
-            }
-
-            _remaining -= length;
-        }
-
-        if (!_output.WriteBody(data, _framing.Kind == BodyKind.Chunked, endStream))
-        {
+            Reset(new StreamEnd(StreamResetReason.Cancelled, Detail: "content_length_mismatch"));
             return new ValueTask<bool>(false);
         }
 
-        RequestComplete = endStream;
-        return _output.WaitForLevelAsync(Http1Output.HighWaterBytes);
+        return _request.WriteAsync(data, endStream);
     }
 
     /// <inheritdoc/>
     public override bool WriteTrailers(FieldMap trailers)
     {
-        if (_hasEnded || !RequestStarted || RequestComplete)
+        if (_hasEnded || !_request.IsOpen)
         {
             return false;
         }
 
-        if ((_framing.Kind == BodyKind.Length && _remaining != 0) || (_framing.Kind == BodyKind.Chunked && !_output.WriteTrailers(trailers)))
+        if (_request.WriteTrailers(trailers))
         {
-            if (!_output.IsDead)
-            {
-                Reset(new StreamEnd(StreamResetReason.Cancelled, Detail: "invalid_trailers"));
-            }
-
-            return false;
+            return true;
         }
 
-        RequestComplete = true;
-        return true;
+        if (!_output.IsDead)
+        {
+            Reset(new StreamEnd(StreamResetReason.Cancelled, Detail: "invalid_trailers"));
+        }
+
+        return false;
     }
 
     /// <inheritdoc/>
@@ -246,13 +244,12 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
     {
         _parser.Reset();
         _body.Begin(default, long.MaxValue);
-        _framing = default;
-        _remaining = 0;
+        _request.Reset();
+        _offer.Clear();
         _informationalHeads = 0;
         _hasHead = false;
         IsReused = isReused;
         RequestStarted = false;
-        RequestComplete = false;
         lock (_gate)
         {
             _end = default;
@@ -334,17 +331,33 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
                 return false;
         }
 
-        if (Response.Status == 101 || (Response.IsInformational && ++_informationalHeads > _limits.MaxInformationalHeads))
+        var framing = _parser.Framing;
+        if (Response.Status == 101)
         {
-            var detail = Response.Status == 101 ? "unasked_upgrade" : "too_many_informational_heads";
-            Fail(new StreamEnd(StreamResetReason.ProtocolError, Initiator.Peer, Detail: detail));
+            if (_offer.Judge(Response, _parser.Connection) is { } wrong)
+            {
+                Fail(new StreamEnd(StreamResetReason.ProtocolError, Initiator.Peer, Detail: wrong));
+                return true;
+            }
+
+            Response.IsTunnel = true;
+            framing = new BodyFraming(BodyKind.Tunnel);
+        }
+        else if (Response.IsInformational && ++_informationalHeads > _limits.MaxInformationalHeads)
+        {
+            Fail(new StreamEnd(StreamResetReason.ProtocolError, Initiator.Peer, Detail: "too_many_informational_heads"));
             return true;
         }
 
         if (!Response.IsInformational)
         {
             _hasHead = true;
-            _body.Begin(_parser.Framing, long.MaxValue);
+            _body.Begin(framing, long.MaxValue);
+            if (!_request.IsOpen && !_request.IsComplete)
+            {
+                // The tunnel that was asked for is there, or it will not be: then the request has been complete all along.
+                _request.Begin(Response.IsTunnel ? framing : default, isComplete: !Response.IsTunnel);
+            }
         }
 
         result = true;

@@ -101,7 +101,7 @@ internal sealed class Http1Input
             _state = State.Reading;
         }
 
-        return Start();
+        return Start(waiter);
     }
 
     /// <summary>As <see cref="BeginRead"/>, but never takes the place of somebody who waits already.</summary>
@@ -119,7 +119,7 @@ internal sealed class Http1Input
             _state = State.Reading;
         }
 
-        return Start();
+        return Start(waiter);
     }
 
     /// <summary>Consumes from the front of the buffer; with everything consumed it goes back to the transport.</summary>
@@ -154,7 +154,7 @@ internal sealed class Http1Input
     /// <summary>Wakes whoever waits, without bytes. Thread-safe.</summary>
     public void Cancel() => _reader.CancelPendingRead();
 
-    private bool Start()
+    private bool Start(IHttp1InputWaiter waiter)
     {
         try
         {
@@ -164,13 +164,7 @@ internal sealed class Http1Input
             if (awaiter.IsCompleted)
             {
                 Take(awaiter.GetResult());
-                lock (_gate)
-                {
-                    _waiter = null;
-                    _state = State.Held;
-                }
-
-                return true;
+                return Hold(waiter);
             }
 
             _awaiter = awaiter;
@@ -179,16 +173,34 @@ internal sealed class Http1Input
         {
             // Every way in which the transport can fail: reset, TLS alert, I/O error, already closed.
             Fault();
-            lock (_gate)
-            {
-                _waiter = null;
-                _state = State.Held;
-            }
-
-            return true;
+            return Hold(waiter);
         }
 
         _awaiter.UnsafeOnCompleted(_onRead);
+        return false;
+    }
+
+    // The read ended before Start returned. False: while it ran, somebody else took the waiter's place, and has been told.
+    private bool Hold(IHttp1InputWaiter waiter)
+    {
+        IHttp1InputWaiter? current;
+        lock (_gate)
+        {
+            current = _waiter;
+            _waiter = null;
+            _state = State.Held;
+        }
+
+        if (current == waiter)
+        {
+            return true;
+        }
+
+        using (FlushBatch.Enter())
+        {
+            current?.OnInput();
+        }
+
         return false;
     }
 

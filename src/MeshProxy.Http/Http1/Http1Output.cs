@@ -35,6 +35,8 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
     private bool _isPending;
     private bool _isWantedAgain;
     private bool _isWaiting;
+    private bool _isCloseWanted;
+    private bool _isClosed;
     private volatile bool _isDead;
     private volatile bool _hasFlushed;
 
@@ -250,23 +252,65 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
     /// <inheritdoc/>
     public void FlushNow()
     {
+        bool closes;
         lock (_gate)
         {
-            if (_isDead || _buffered == 0)
+            if (_isDead)
             {
                 return;
             }
 
             if (_isCalling || _isPending)
             {
-                _isWantedAgain = true;
+                _isWantedAgain |= _buffered > 0;
                 return;
             }
 
-            StartUnderLock();
+            closes = TakeCloseUnderLock();
+            if (!closes)
+            {
+                if (_buffered == 0)
+                {
+                    return;
+                }
+
+                StartUnderLock();
+            }
         }
 
-        CallFlush();
+        if (closes)
+        {
+            CloseWriter();
+        }
+        else
+        {
+            CallFlush();
+        }
+    }
+
+    /// <summary>Closes our direction once everything that was written is sent; nothing may be written after it.</summary>
+    public void CloseWhenSent()
+    {
+        bool closes;
+        lock (_gate)
+        {
+            _isCloseWanted = true;
+            if (_isDead || _isCalling || _isPending)
+            {
+                return;
+            }
+
+            closes = TakeCloseUnderLock();
+        }
+
+        if (closes)
+        {
+            CloseWriter();
+        }
+        else
+        {
+            FlushBatch.Request(this);
+        }
     }
 
     /// <summary>Nothing is sent any more and whoever waits is told. Thread-safe.</summary>
@@ -305,6 +349,26 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
         _inFlight = _buffered;
         _buffered = 0;
         _hasFlushed = true;
+    }
+
+    private bool TakeCloseUnderLock()
+    {
+        var closes = _isCloseWanted && !_isClosed && _buffered == 0;
+        _isClosed |= closes;
+        return closes;
+    }
+
+    private void CloseWriter()
+    {
+        try
+        {
+            _writer.Complete();
+        }
+        catch (Exception)
+        {
+            // Every way in which the transport can fail: there is no direction left to close.
+            Kill();
+        }
     }
 
     private void Append(ReadOnlySpan<byte> bytes)
@@ -456,6 +520,7 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
     {
         bool wake;
         bool again;
+        bool closes;
         lock (_gate)
         {
             _isCalling = false;
@@ -463,7 +528,8 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
             _inFlight = 0;
             Progress++;
             Unstage();
-            again = !_isDead && _buffered > 0 && (_isWantedAgain || (_isWaiting && _buffered > _waitLevel));
+            again = !_isDead && _buffered > 0 && (_isWantedAgain || _isCloseWanted || (_isWaiting && _buffered > _waitLevel));
+            closes = !again && TakeCloseUnderLock();
 
             // Not both: a waiter that wrote on while we are about to call the pipe would only fill the staging buffer.
             wake = _isWaiting && !again;
@@ -472,6 +538,11 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
             {
                 StartUnderLock();
             }
+        }
+
+        if (closes)
+        {
+            CloseWriter();
         }
 
         if (wake)

@@ -103,7 +103,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
                 {
                     // Against OnRequestComplete on another thread: at least one of the two sees what the other wrote.
                     Interlocked.MemoryBarrier();
-                    if (_exchange.RequestComplete)
+                    if (_exchange.IsRequestRead)
                     {
                         ReadAhead();
                     }
@@ -127,8 +127,9 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
             else if (end.Reason != StreamResetReason.None || !_exchange.ResponseComplete)
             {
                 // A response that is whole is delivered in order, also when its handler gave up the rest of the request.
-                EndedAbruptly = !_exchange.ResponseComplete;
-                lingers = _exchange.ResponseComplete && end.Initiator == Initiator.Us;
+                // Half of a tunnel is never whole.
+                EndedAbruptly = !_exchange.ResponseComplete || _exchange.IsTunnel;
+                lingers = !EndedAbruptly && end.Initiator == Initiator.Us;
                 reason = end.Reason switch
                 {
                     StreamResetReason.ConnectionReset => ConnectionCloseReason.TransportError,
@@ -414,7 +415,8 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
             Abort(ConnectionCloseReason.IdleTimeout);
         }
 
-        if (_input.IsWaiting && !_exchange.RequestComplete)
+        // Either end of a tunnel may be silent for as long as the other one talks: its handler judges that.
+        if (_input.IsWaiting && !_exchange.IsRequestRead && !_exchange.IsTunnel)
         {
             if (_inputClock.IsOver(_input.Progress, nowMilliseconds, _limits.StallTimeout))
             {

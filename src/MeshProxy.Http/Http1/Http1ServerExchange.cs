@@ -9,6 +9,7 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
     private readonly Http1ServerConnection _connection;
     private readonly Http1Output _output;
     private readonly Http1BodyReader _body;
+    private readonly Http1BodyWriter _response;
     private readonly Lock _gate = new();
     private IExchangeObserver? _observer;
     private StreamEnd _end;
@@ -16,9 +17,6 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
     private bool _isOpen;
     private bool _isTold;
     private int _notifier;
-    private BodyFraming _framing;
-    private long _remaining;
-    private bool _discardsBody;
     private bool _awaitsContinue;
 
     internal Http1ServerExchange(Http1ServerConnection connection, Http1Input input, Http1Output output, Http1Limits limits)
@@ -26,6 +24,7 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
         _connection = connection;
         _output = output;
         _body = new Http1BodyReader(input, this, limits);
+        _response = new Http1BodyWriter(output);
     }
 
     /// <inheritdoc/>
@@ -93,9 +92,15 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
 
     internal bool ResponseStarted { get; private set; }
 
-    internal bool ResponseComplete { get; private set; }
+    internal bool ResponseComplete => _response.IsComplete;
 
     internal bool RequestComplete => _body.IsComplete;
+
+    /// <summary>Nobody reads on now: what comes is the next request, or bytes of a tunnel that is not there yet.</summary>
+    internal bool IsRequestRead => _body.IsComplete || _body.IsWithheld;
+
+    /// <summary>From here on both directions are raw bytes, and the connection ends with them.</summary>
+    internal bool IsTunnel { get; private set; }
 
     /// <summary>The connection ends after this exchange.</summary>
     internal bool MustClose { get; private set; }
@@ -132,10 +137,12 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
             return false;
         }
 
-        var declared = head.ContentLength;
-        if (head.Status < 200
-            || (head.Fields.TryGet(KnownField.ContentLength, out var value) && !BodyFraming.TryParseLength(value, out declared))
-            || !TryFrame(head, declared, out var stated))
+        if (head.IsTunnel)
+        {
+            return WriteTunnelHead(head);
+        }
+
+        if (!TryFrame(head, out var framing, out var stated))
         {
             Reset(new StreamEnd(StreamResetReason.ProtocolError, Detail: "invalid_response_head"));
             return false;
@@ -148,82 +155,62 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
             _awaitsContinue = false;
         }
 
-        MustClose |= _connection.IsDraining || _framing.Kind == BodyKind.UntilClose
+        MustClose |= _connection.IsDraining || framing.Kind == BodyKind.UntilClose
             || (ConnectionOptionsReader.Read(head.Fields) & ConnectionOptions.Close) != 0;
         var options = MustClose ? ConnectionOptions.Close
             : Request.Version == HttpProtocolVersion.Http10 ? ConnectionOptions.KeepAlive
             : ConnectionOptions.None;
         ResponseStarted = true;
-        if (!WriteHeadBytes(head, _framing, stated, options, _connection.Options.Date))
+        if (!WriteHeadBytes(head, framing, stated, options, _connection.Options.Date))
         {
             return false;
         }
 
-        ResponseComplete = head.EndsStream;
+        _response.Begin(framing, head.EndsStream, discards: !BodyFraming.AllowsBody(head.Status, Request.Method));
+        if (_body.IsWithheld)
+        {
+            _body.Open(isThere: false);
+        }
+
         return true;
     }
 
     /// <inheritdoc/>
     public override ValueTask<bool> WriteBodyAsync(ReadOnlySequence<byte> data, bool endStream)
     {
-        if (_hasEnded || !ResponseStarted || ResponseComplete)
+        if (_hasEnded || !_response.IsOpen)
         {
             return new ValueTask<bool>(false);
         }
 
-        if (_discardsBody)
+        if (!_response.TryCount(data.Length, endStream))
         {
-            ResponseComplete = endStream;
-            return new ValueTask<bool>(!_output.IsDead);
-        }
-
-        if (_framing.Kind == BodyKind.Length)
-        {
-            var length = data.Length;
-            if (length > _remaining || (endStream && length < _remaining))
-            {
-                Reset(new StreamEnd(StreamResetReason.ProtocolError, Detail: "content_length_mismatch"));
-                return new ValueTask<bool>(false);
-            }
-
-            _remaining -= length;
-        }
-
-        if (!_output.WriteBody(data, _framing.Kind == BodyKind.Chunked, endStream))
-        {
+            Reset(new StreamEnd(StreamResetReason.ProtocolError, Detail: "content_length_mismatch"));
             return new ValueTask<bool>(false);
         }
 
-        ResponseComplete = endStream;
-        return _output.WaitForLevelAsync(Http1Output.HighWaterBytes);
+        return _response.WriteAsync(data, endStream);
     }
 
     /// <inheritdoc/>
     public override bool WriteTrailers(FieldMap trailers)
     {
-        if (_hasEnded || !ResponseStarted || ResponseComplete)
+        if (_hasEnded || !_response.IsOpen)
         {
             return false;
         }
 
-        if (!_discardsBody && _framing.Kind == BodyKind.Length && _remaining != 0)
+        if (_response.WriteTrailers(trailers))
         {
-            Reset(new StreamEnd(StreamResetReason.ProtocolError, Detail: "content_length_mismatch"));
-            return false;
+            return true;
         }
 
-        if (!_discardsBody && _framing.Kind == BodyKind.Chunked && !_output.WriteTrailers(trailers))
+        if (!_output.IsDead)
         {
-            if (!_output.IsDead)
-            {
-                Reset(new StreamEnd(StreamResetReason.ProtocolError, Detail: "invalid_trailers"));
-            }
-
-            return false;
+            Reset(new StreamEnd(StreamResetReason.ProtocolError, Detail: "invalid_trailers"));
         }
 
-        ResponseComplete = true;
-        return true;
+        return false;
     }
 
     /// <inheritdoc/>
@@ -264,14 +251,14 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
     internal void Begin(RequestParser parser)
     {
         Response.Clear();
-        _body.Begin(parser.Framing, _connection.Options.Limits.MaxRequestBodyBytes);
-        _framing = default;
-        _remaining = 0;
-        _discardsBody = false;
+        _body.Begin(parser.Framing, _connection.Options.Limits.MaxRequestBodyBytes, isWithheld: parser.Framing.Kind == BodyKind.Tunnel);
+        _response.Reset();
+        IsTunnel = false;
         _awaitsContinue = parser.ExpectsContinue;
         SendsContinueOnRead = true;
         ResponseStarted = false;
-        ResponseComplete = false;
+
+        // A client that sent the bytes of its tunnel behind CONNECT must not have them read as requests when the tunnel is refused.
         MustClose = (parser.Connection & ConnectionOptions.Close) != 0
             || Request.Method == RequestMethod.Connect
             || (Request.Version == HttpProtocolVersion.Http10 && (parser.Connection & ConnectionOptions.KeepAlive) == 0);
@@ -325,23 +312,33 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
             observer.OnAborted(end);
             Volatile.Write(ref _notifier, 0);
         }
+
+        _body.WakeAwaiting();
     }
 
-    // RFC 9112 section 6.3, from the sender's side.
-    private bool TryFrame(ResponseHead head, long declared, out long stated)
+    // RFC 9112 section 6.3, from the sender's side. False: a head that can not be sent.
+    private bool TryFrame(ResponseHead head, out BodyFraming framing, out long stated)
     {
+        framing = default;
         stated = -1;
+        var declared = head.ContentLength;
+        if (head.Status < 200
+            || (head.Fields.TryGet(KnownField.ContentLength, out var value) && !BodyFraming.TryParseLength(value, out declared))
+            || (Request.Method == RequestMethod.Connect && head.Status < 300))
+        {
+            // The last one would be a tunnel to the client, and to nobody else.
+            return false;
+        }
+
         if (!BodyFraming.AllowsBody(head.Status, Request.Method))
         {
-            _discardsBody = true;
             stated = head.Status == 204 ? -1 : declared;
             return true;
         }
 
         if (declared >= 0)
         {
-            _framing = new BodyFraming(BodyKind.Length, declared);
-            _remaining = declared;
+            framing = new BodyFraming(BodyKind.Length, declared);
             stated = declared;
             return !head.EndsStream || declared == 0;
         }
@@ -352,19 +349,52 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
         }
         else
         {
-            _framing = new BodyFraming(Request.Version == HttpProtocolVersion.Http11 ? BodyKind.Chunked : BodyKind.UntilClose);
+            framing = new BodyFraming(Request.Version == HttpProtocolVersion.Http11 ? BodyKind.Chunked : BodyKind.UntilClose);
         }
 
         return true;
     }
 
-    private bool WriteHeadBytes(ResponseHead head, BodyFraming framing, long stated, ConnectionOptions options, DateField? date)
+    // RFC 9110 sections 7.8 and 9.3.6: 101 with what was switched to, or the 2xx that answers CONNECT.
+    private bool WriteTunnelHead(ResponseHead head)
+    {
+        var isConnect = Request.Method == RequestMethod.Connect;
+        if (!_body.IsWithheld || (isConnect && head.Status is < 200 or > 299))
+        {
+            Reset(new StreamEnd(StreamResetReason.ProtocolError, Detail: "invalid_response_head"));
+            return false;
+        }
+
+        if (WebSocketHandshake.IsAskedFor(Request.Protocol) && !head.Fields.Contains(KnownField.SecWebSocketAccept)
+            && WebSocketHandshake.TryGetKey(Request.Fields, out var key))
+        {
+            // The upstream spoke HTTP/2, which has no such field: the client's key is answered here.
+            Span<byte> accept = stackalloc byte[WebSocketHandshake.AcceptBytes];
+            WebSocketHandshake.MakeAccept(key, accept);
+            head.Fields.Add(KnownField.SecWebSocketAccept, accept);
+        }
+
+        ResponseStarted = true;
+        IsTunnel = true;
+        MustClose = true;
+        if (!WriteHeadBytes(head, default, -1, ConnectionOptions.None, isConnect ? _connection.Options.Date : null, Request.Protocol))
+        {
+            return false;
+        }
+
+        _response.Begin(new BodyFraming(BodyKind.Tunnel), head.EndsStream);
+        _body.Open(isThere: true);
+        return true;
+    }
+
+    private bool WriteHeadBytes(
+        ResponseHead head, BodyFraming framing, long stated, ConnectionOptions options, DateField? date, ReadOnlySpan<byte> protocol = default)
     {
         var written = -1;
-        var room = _output.Begin(HeadWriter.Bound(head));
+        var room = _output.Begin(HeadWriter.Bound(head) + protocol.Length);
         try
         {
-            written = HeadWriter.WriteResponse(room, head, framing, stated, options, date);
+            written = HeadWriter.WriteResponse(room, head, framing, stated, options, date, protocol);
         }
         finally
         {

@@ -48,6 +48,13 @@ internal static class Http1Syntax
 
     public static bool IsToken(ReadOnlySpan<byte> value) => !value.IsEmpty && value.IndexOfAnyExcept(Token) < 0;
 
+    /// <summary>protocol-name [ "/" protocol-version ] (RFC 9110 section 7.8).</summary>
+    public static bool IsProtocol(ReadOnlySpan<byte> value)
+    {
+        var slash = value.IndexOf((byte)'/');
+        return slash < 0 ? IsToken(value) : IsToken(value[..slash]) && IsToken(value[(slash + 1)..]);
+    }
+
     public static bool IsDigit(byte b) => (uint)(b - '0') <= 9;
 
     /// <summary>Takes the next element off a comma-separated list (RFC 9110 section 5.6.1).</summary>

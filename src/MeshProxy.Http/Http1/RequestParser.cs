@@ -116,6 +116,12 @@ public sealed class RequestParser : HeadParser
             return false;
         }
 
+        Connection = ConnectionOptionsReader.Read(_head.Fields);
+        if (!ReadUpgrade())
+        {
+            return false;
+        }
+
         if (!BodyFraming.TryForRequest(_head, Limits, out var framing, out var error))
         {
             Fail(error);
@@ -123,20 +129,8 @@ public sealed class RequestParser : HeadParser
         }
 
         Framing = framing;
-        Connection = ConnectionOptionsReader.Read(_head.Fields);
-        if (_head.Version == HttpProtocolVersion.Http11)
-        {
-            if (framing.Kind != BodyKind.None && _head.Fields.TryGet(KnownField.Expect, out var expectation))
-            {
-                ExpectsContinue = Ascii.EqualsIgnoreCase(expectation, "100-continue"u8);
-            }
-
-            if ((Connection & ConnectionOptions.Upgrade) != 0)
-            {
-                ReadUpgrade();
-            }
-        }
-
+        ExpectsContinue = _head.Version == HttpProtocolVersion.Http11 && framing.Kind is BodyKind.Length or BodyKind.Chunked
+            && _head.Fields.TryGet(KnownField.Expect, out var expectation) && Ascii.EqualsIgnoreCase(expectation, "100-continue"u8);
         return true;
     }
 
@@ -207,6 +201,7 @@ public sealed class RequestParser : HeadParser
         var target = _head.Path;
         if (_head.Method == RequestMethod.Connect)
         {
+            // RFC 9110 section 9.3.6: an empty or invalid port must be refused.
             if (!AuthorityRules.IsValid(target) || !AuthorityRules.HasPort(target))
             {
                 Fail(400, "invalid_target");
@@ -292,24 +287,45 @@ public sealed class RequestParser : HeadParser
         return true;
     }
 
-    // RFC 9110 section 7.8. h2c (RFC 9113 section 3.1 has withdrawn it) is passed over: the request is served as HTTP/1.1.
-    private void ReadUpgrade()
+    // RFC 9110 section 7.8: the first protocol that is offered and could be meant, in an HTTP/1.1 GET whose Connection names Upgrade. Everything else that
+    // offers one is served as if it had not: HTTP/1.0, other methods (an HTTP/2 hop could not tell them), h2c (RFC 9113 section 3.1 withdrew it).
+    // The offer itself is for this connection and goes no further.
+    private bool ReadUpgrade()
+    {
+        if (!_head.Fields.Contains(KnownField.Upgrade) && !_head.Fields.Contains(KnownField.Http2Settings))
+        {
+            return true;
+        }
+
+        if (_head.Version == HttpProtocolVersion.Http11 && _head.Method == RequestMethod.Get && (Connection & ConnectionOptions.Upgrade) != 0)
+        {
+            SetProtocol();
+        }
+
+        _head.Fields.Remove(KnownField.Upgrade);
+        _head.Fields.Remove(KnownField.Http2Settings);
+        if (WebSocketHandshake.IsAskedFor(_head.Protocol) && !WebSocketHandshake.TryGetKey(_head.Fields, out _))
+        {
+            Fail(400, "invalid_websocket_key");
+            return false;
+        }
+
+        return true;
+    }
+
+    private void SetProtocol()
     {
         for (var i = 0; i < _head.Fields.Count; i++)
         {
             var line = _head.Fields[i];
-            if (line.Known != KnownField.Upgrade)
-            {
-                continue;
-            }
-
-            var rest = line.Value;
+            var rest = line.Known == KnownField.Upgrade ? line.Value : default;
             while (!rest.IsEmpty)
             {
                 var protocol = Http1Syntax.NextElement(ref rest);
-                if (!protocol.IsEmpty && !Ascii.EqualsIgnoreCase(protocol, "h2c"u8))
+                if (Http1Syntax.IsProtocol(protocol) && !Ascii.EqualsIgnoreCase(protocol, "h2c"u8))
                 {
-                    _head.SetProtocol(protocol);
+                    // One spelling for all who compare; HTTP/2 has only this one (RFC 8441 section 5).
+                    _head.SetProtocol(WebSocketHandshake.IsAskedFor(protocol) ? "websocket"u8 : protocol);
                     return;
                 }
             }

@@ -33,7 +33,7 @@ internal sealed class FlagTests
             Assert.That((await proxy.AccessAsync()).GetProperty("meshproxy.flags").GetString(), Is.EqualTo(flag));
         }
 
-        var upgrade = await proxy.GetAsync("/empty", fields: "Connection: upgrade\r\nUpgrade: websocket\r\n");
+        var upgrade = await proxy.GetAsync("/empty", fields: "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
         Assert.That(upgrade.Status, Is.EqualTo(501));
     }
 

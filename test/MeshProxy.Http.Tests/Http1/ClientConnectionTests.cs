@@ -414,7 +414,7 @@ public sealed class ClientConnectionTests
         }
     }
 
-    private sealed class Recorder : IClientConnectionObserver
+    internal sealed class Recorder : IClientConnectionObserver
     {
         public List<string> All { get; } = [];
 

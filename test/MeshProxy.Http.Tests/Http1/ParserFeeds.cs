@@ -109,11 +109,12 @@ internal static class ParserFeeds
                 }
                 else
                 {
-                    var count = _framing.Kind == BodyKind.UntilClose ? input.Length : Math.Min(_left, input.Length);
+                    var isEndless = _framing.Kind is BodyKind.UntilClose or BodyKind.Tunnel;
+                    var count = isEndless ? input.Length : Math.Min(_left, input.Length);
                     _body.Append(Encoding.Latin1.GetString(input.Slice(0, count)));
                     _left -= count;
                     input = input.Slice(count);
-                    if (_framing.Kind != BodyKind.UntilClose && _left == 0)
+                    if (!isEndless && _left == 0)
                     {
                         _state = "done";
                     }

@@ -7,6 +7,7 @@ namespace MeshProxy.Http.Tests.Http1;
 public sealed class ParserTests
 {
     private const string H = "Host: a\r\n";
+    private const string Key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
     private static readonly Http1Limits Limits = Http1Limits.Default;
 
@@ -33,7 +34,6 @@ public sealed class ParserTests
         ("GET http:///x HTTP/1.1\r\n" + H + "\r\n", "failed 400 invalid_target"),
         ("GET https://a/ HTTP/1.1\r\n" + H + "\r\n", "failed 400 target_scheme_differs"),
         ("GET a HTTP/1.1\r\n" + H + "\r\n", "failed 400 invalid_target"),
-        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", "body CONNECT http://a:443  Http11 None 0 body= +0"),
         ("CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n", "failed 400 invalid_target"),
         ("CONNECT a:443 HTTP/1.1\r\nHost: b:443\r\n\r\n", "failed 400 target_differs_from_host"),
         ("CONNECT /x HTTP/1.1\r\nHost: a\r\n\r\n", "failed 400 invalid_target"),
@@ -135,11 +135,33 @@ public sealed class ParserTests
         ("POST / HTTP/1.1\r\n" + H + "Transfer-Encoding: xchunked\r\n\r\n", "failed 501 unknown_transfer_coding"),
         ("POST / HTTP/1.1\r\n" + H + "Transfer-Encoding: gzip, chunked\r\n\r\n", "failed 501 unknown_transfer_coding"),
         ("POST / HTTP/1.1\r\n" + H + "Transfer-Encoding: identity\r\n\r\n", "failed 501 unknown_transfer_coding"),
-        ("POST / HTTP/1.1\r\n" + H + "Upgrade: h2c, websocket\r\nConnection: Upgrade\r\n\r\n",
-            "body POST http://a / Http11 upgrade=websocket None 0 [upgrade: h2c, websocket] [connection: Upgrade] body= +0"),
-        ("GET / HTTP/1.1\r\n" + H + "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n",
-            "body GET http://a / Http11 None 0 [upgrade: h2c] [connection: Upgrade, HTTP2-Settings] body= +0"),
-        ("GET / HTTP/1.1\r\n" + H + "Upgrade: websocket\r\n\r\n", "body GET http://a / Http11 None 0 [upgrade: websocket] body= +0"),
+
+        // Tunnels.
+        ("GET / HTTP/1.1\r\n" + H + "Upgrade: h2c, WebSocket\r\nConnection: x, Upgrade\r\n" + Key + "\r\nraw",
+            "body GET http://a / Http11 upgrade=websocket Tunnel 0 [connection: x, Upgrade] [sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==] body=raw +0"),
+        ("GET / HTTP/1.1\r\n" + H + "Upgrade: foo/1.2, bar\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n",
+            "body GET http://a / Http11 upgrade=foo/1.2 Tunnel 0 [connection: Upgrade] body= +0"),
+        ("GET / HTTP/1.1\r\n" + H + "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+            "body GET http://a / Http11 None 0 [connection: Upgrade, HTTP2-Settings] body= +0"),
+        ("GET / HTTP/1.1\r\n" + H + "Upgrade: websocket\r\n\r\n", "body GET http://a / Http11 None 0 body= +0"),
+        ("GET / HTTP/1.1\r\n" + H + "Connection: Upgrade\r\n\r\n", "body GET http://a / Http11 None 0 [connection: Upgrade] body= +0"),
+        ("GET / HTTP/1.1\r\n" + H + "Upgrade: web socket, a/b/c, /, \"x\"\r\nConnection: Upgrade\r\n\r\n", "body GET http://a / Http11 None 0 [connection: Upgrade] body= +0"),
+        ("GET / HTTP/1.0\r\n" + H + "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "body GET http://a / Http10 None 0 [connection: Upgrade] body= +0"),
+        ("POST / HTTP/1.1\r\n" + H + "Upgrade: foo\r\nConnection: Upgrade\r\n\r\n", "body POST http://a / Http11 None 0 [connection: Upgrade] body= +0"),
+        ("GET / HTTP/1.1\r\n" + H + "Upgrade: websocket\r\nConnection: Upgrade\r\n" + Key + "Content-Length: 3\r\n\r\nabc",
+            "done GET http://a / Http11 Length 3 [connection: Upgrade] [sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==] [content-length: 3] body=abc +0"),
+        ("GET / HTTP/1.1\r\n" + H + "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "failed 400 invalid_websocket_key"),
+        ("GET / HTTP/1.1\r\n" + H + "Upgrade: websocket\r\nConnection: Upgrade\r\n" + Key + Key + "\r\n", "failed 400 invalid_websocket_key"),
+        ("GET / HTTP/1.1\r\n" + H + "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: short\r\n\r\n", "failed 400 invalid_websocket_key"),
+        ("GET / HTTP/1.1\r\n" + H + "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ!==\r\n\r\n", "failed 400 invalid_websocket_key"),
+        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\nraw", "body CONNECT http://a:443  Http11 Tunnel 0 body=raw +0"),
+        ("CONNECT a:443 HTTP/1.0\r\n\r\n", "body CONNECT http://a:443  Http10 Tunnel 0 body= +0"),
+        ("CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nContent-Length: 0\r\n\r\n", "body CONNECT http://[::1]:443  Http11 Tunnel 0 body= +0"),
+        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nContent-Length: 3\r\n\r\nabc", "failed 400 connect_with_body"),
+        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "failed 400 connect_with_body"),
+        ("CONNECT a:0 HTTP/1.1\r\nHost: a:0\r\n\r\n", "failed 400 invalid_target"),
+        ("CONNECT a: HTTP/1.1\r\nHost: a:\r\n\r\n", "failed 400 invalid_target"),
+        ("CONNECT http://a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", "failed 400 invalid_target"),
 
         // Chunks.
         (Chunked("3\r\nabc\r\n0\r\n\r\n"), "done P http://a / Http11 Chunked 0 [transfer-encoding: CHUNKED] body=abc +0"),

@@ -27,6 +27,9 @@ internal sealed class Peer(IDuplexPipe pipe)
 
     public void Break() => pipe.Output.Complete(new IOException("reset"));
 
+    /// <summary>True once <see cref="Take"/> has seen the other side's FIN.</summary>
+    public bool HasEnded { get; private set; }
+
     /// <summary>Takes everything that has come so far.</summary>
     public string Take()
     {
@@ -37,6 +40,7 @@ internal sealed class Peer(IDuplexPipe pipe)
             pipe.Input.AdvanceTo(result.Buffer.End);
             if (result.IsCompleted)
             {
+                HasEnded = true;
                 break;
             }
         }

@@ -218,12 +218,8 @@ internal sealed class HpackEncoder
     }
 
     // What makes a tunnel in HTTP/1.1 has no place in HTTP/2, where the stream itself is the tunnel (RFC 8441 section 5, RFC 9113 section 8.2.2).
-    private static bool IsOfHandshake(in FieldLine line) => line.Known switch
-    {
-        KnownField.Connection or KnownField.Upgrade or KnownField.KeepAlive or KnownField.ProxyConnection or KnownField.TransferEncoding
-            or KnownField.ContentLength => true,
-        _ => line.Name.SequenceEqual("sec-websocket-key"u8) || line.Name.SequenceEqual("sec-websocket-accept"u8),
-    };
+    private static bool IsOfHandshake(in FieldLine line) => line.Known is KnownField.Connection or KnownField.Upgrade or KnownField.KeepAlive
+        or KnownField.ProxyConnection or KnownField.TransferEncoding or KnownField.ContentLength or KnownField.SecWebSocketKey or KnownField.SecWebSocketAccept;
 
     private static bool MayRepeat(KnownField field) => field is not (KnownField.ContentLength or KnownField.ETag or KnownField.IfNoneMatch
         or KnownField.IfModifiedSince or KnownField.LastModified or KnownField.Location or KnownField.TraceParent or KnownField.TraceState

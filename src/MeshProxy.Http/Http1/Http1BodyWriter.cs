@@ -1,0 +1,102 @@
+using System.Buffers;
+using MeshProxy.Http.Fields;
+
+namespace MeshProxy.Http.Http1;
+
+/// <summary>
+/// One message's body onto a connection's output, any framing, the same for requests and responses: never a byte more or less than its head has said.
+/// Reused from message to message. One writer at a time.
+/// </summary>
+internal sealed class Http1BodyWriter(Http1Output output)
+{
+    private BodyKind _kind;
+    private long _remaining;
+    private bool _discards;
+
+    /// <summary>True from the head to the end of the body.</summary>
+    public bool IsOpen { get; private set; }
+
+    /// <summary>True when the message was written whole.</summary>
+    public bool IsComplete { get; private set; }
+
+    /// <summary>Makes ready for the next message.</summary>
+    public void Reset() => IsOpen = IsComplete = false;
+
+    /// <summary>The head was written. <paramref name="discards"/>: what is written of the body is thrown away, because none may follow (HEAD, 204, 304).</summary>
+    public void Begin(BodyFraming framing, bool isComplete, bool discards = false)
+    {
+        _kind = framing.Kind;
+        _remaining = framing.Length;
+        _discards = discards;
+        IsOpen = !isComplete;
+        IsComplete = isComplete;
+        if (isComplete && _kind == BodyKind.Tunnel)
+        {
+            output.CloseWhenSent();
+        }
+    }
+
+    /// <summary>Counts bytes that are about to be written against the declared length.</summary>
+    /// <returns>False when they are too many, or too few at the end.</returns>
+    public bool TryCount(long bytes, bool endStream)
+    {
+        if (_kind != BodyKind.Length || _discards)
+        {
+            return true;
+        }
+
+        if (bytes > _remaining || (endStream && bytes < _remaining))
+        {
+            return false;
+        }
+
+        _remaining -= bytes;
+        return true;
+    }
+
+    /// <summary>Copies bytes out, waiting for buffer space.</summary>
+    public ValueTask<bool> WriteAsync(in ReadOnlySequence<byte> data, bool endStream)
+    {
+        if (_discards)
+        {
+            OnWritten(endStream);
+            return new ValueTask<bool>(!output.IsDead);
+        }
+
+        if (!output.WriteBody(data, _kind == BodyKind.Chunked, endStream))
+        {
+            return new ValueTask<bool>(false);
+        }
+
+        OnWritten(endStream);
+        return output.WaitForLevelAsync(Http1Output.HighWaterBytes);
+    }
+
+    /// <summary>Ends the body with trailers; a framing that has no place for them drops them (RFC 9110 section 6.5.1).</summary>
+    /// <returns>False when bytes are missing, a trailer can not be written, or the output is dead.</returns>
+    public bool WriteTrailers(FieldMap trailers)
+    {
+        if (!TryCount(0, endStream: true) || (_kind == BodyKind.Chunked && !_discards && !output.WriteTrailers(trailers)))
+        {
+            return false;
+        }
+
+        OnWritten(endStream: true);
+        return true;
+    }
+
+    private void OnWritten(bool endStream)
+    {
+        if (!endStream)
+        {
+            return;
+        }
+
+        IsOpen = false;
+        IsComplete = true;
+        if (_kind == BodyKind.Tunnel)
+        {
+            output.CloseWhenSent();
+        }
+    }
+}
