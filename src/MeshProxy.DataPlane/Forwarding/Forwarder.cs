@@ -58,6 +58,7 @@ internal sealed class Forwarder : IExchangeObserver
     private bool _pumpRunning;
     private long _heldBody;
     private bool _isHeld;
+    private GrpcKind _grpc;
     private long _headDeadline = Never;
     private long _attemptDeadline = Never;
     private long _attemptTimeout = Never;
@@ -279,6 +280,13 @@ internal sealed class Forwarder : IExchangeObserver
                 "unsupported_upgrade: Upgrade and CONNECT are not served yet; connect to the service as TCP instead");
         }
 
+        _grpc = GrpcKinds.Of(request.Fields);
+        if (_grpc == GrpcKind.Grpc && request.Version == HttpProtocolVersion.Http10)
+        {
+            return new Failure(FailureCause.Unsupported, FailureStage.Routing, RetrySafety.Never, Initiator.Us,
+                "grpc_over_http10: HTTP/1.0 has no trailers, so the status of the call would be lost; use HTTP/2, or HTTP/1.1");
+        }
+
         HopByHopFields.Remove(request.Fields);
         request.Fields.Remove(KnownField.Expect);
         if (_connection.IsEdge)
@@ -318,7 +326,7 @@ internal sealed class Forwarder : IExchangeObserver
         _attemptTimeout = rule.BackendRequestTimeout is { } each && each > TimeSpan.Zero ? (long)each.TotalMilliseconds : Never;
 
         // gRPC streams may be silent for as long as their deadline allows; an explicit timeout replaces the default one, also when it is zero.
-        _headTimeout = rule.RequestTimeout is null && !LocalReply.IsGrpc(request) ? (long)_services.Limits.ResponseHeadTimeout.TotalMilliseconds : Never;
+        _headTimeout = rule.RequestTimeout is null && _grpc != GrpcKind.Grpc ? (long)_services.Limits.ResponseHeadTimeout.TotalMilliseconds : Never;
         return default;
     }
 
@@ -441,6 +449,7 @@ internal sealed class Forwarder : IExchangeObserver
         else
         {
             _pump ??= new RequestPump { Completed = OnRequestSent, BrokenOff = OnRequestBroken };
+            _pump.Grpc = _grpc == GrpcKind.Grpc ? _record.Meters : null;
             _pumpRunning = true;
             _pumping = _pump.RunAsync(_downstream.RequestBody, upstream);
         }
@@ -564,6 +573,8 @@ internal sealed class Forwarder : IExchangeObserver
         }
 
         var body = upstream.ResponseBody;
+        var grpc = _grpc == GrpcKind.Grpc && GrpcKinds.Of(response.Fields) == GrpcKind.Grpc ? backend.Meters : null;
+        var messages = default(GrpcMessageCounter);
         while (true)
         {
             if (!body.TryRead(out var chunk))
@@ -592,6 +603,12 @@ internal sealed class Forwarder : IExchangeObserver
             }
 
             _record.BytesSent += chunk.Data.Length;
+            if (grpc is not null && messages.Take(chunk.Data) is var sent and > 0)
+            {
+                _record.GrpcMessagesSent += sent;
+                grpc.OnGrpcMessages(0, sent);
+            }
+
             body.Advance(chunk.Data.Length);
             if (chunk.IsEnd)
             {
@@ -725,6 +742,7 @@ internal sealed class Forwarder : IExchangeObserver
 
         await _pumping;
         _record.BytesReceived = _pump.Bytes;
+        _record.GrpcMessagesReceived = _pump.Messages;
         _pump.Reset();
         _pumpRunning = false;
     }
@@ -735,6 +753,12 @@ internal sealed class Forwarder : IExchangeObserver
         {
             _isHeld = false;
             _record.BytesReceived = _heldBody;
+            if (_grpc == GrpcKind.Grpc && _downstream.RequestBody.TryRead(out var held))
+            {
+                _record.GrpcMessagesReceived = default(GrpcMessageCounter).Take(held.Data);
+                _record.Meters?.OnGrpcMessages((int)_record.GrpcMessagesReceived, 0);
+            }
+
             _downstream.RequestBody.Advance(_heldBody);
         }
     }

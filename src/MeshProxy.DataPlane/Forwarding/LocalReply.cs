@@ -57,8 +57,7 @@ internal static class LocalReply
     }
 
     /// <summary>Whether the caller is a gRPC client.</summary>
-    public static bool IsGrpc(RequestHead request) =>
-        request.Fields.TryGet(KnownField.ContentType, out var type) && type.StartsWith("application/grpc"u8) && !type.StartsWith("application/grpc-web"u8);
+    public static bool IsGrpc(RequestHead request) => GrpcKinds.Of(request.Fields) == GrpcKind.Grpc;
 
     // gRPC over HTTP/2: Status-Message is percent-encoded UTF-8; printable ASCII but '%' stands for itself.
     private static byte[] PercentEncode(string message)

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.Http;
 
 namespace MeshProxy.DataPlane.Forwarding;
@@ -16,6 +17,7 @@ internal sealed class RequestPump
     private readonly Signal _quiet = new();
     private readonly ReplayBuffer _replay = new();
     private IHttpBodyWriter? _target;
+    private GrpcMessageCounter _grpc;
     private long _bytes;
     private bool _writing;
     private bool _parked;
@@ -24,6 +26,12 @@ internal sealed class RequestPump
 
     /// <summary>Bytes read from the downstream.</summary>
     public long Bytes => Volatile.Read(ref _bytes);
+
+    /// <summary>Where the messages of a gRPC call are counted as they go by; null for other bodies.</summary>
+    public RouteMeters? Grpc { get; set; }
+
+    /// <summary>Messages of a gRPC call that were read from the downstream.</summary>
+    public long Messages { get; private set; }
 
     /// <summary>The body has been read to its end and written.</summary>
     public bool IsComplete { get; private set; }
@@ -149,6 +157,9 @@ internal sealed class RequestPump
         _target = null;
         _writing = _parked = _detaching = _stopped = false;
         _bytes = 0;
+        _grpc = default;
+        Grpc = null;
+        Messages = 0;
         IsComplete = false;
         Broken = default;
     }
@@ -172,6 +183,12 @@ internal sealed class RequestPump
                     // Before the write is given up: a forwarder that waits for that goes on inside ExitWrite, and replays what stands here.
                     _replay.Append(chunk.Data);
                     Volatile.Write(ref _bytes, _bytes + chunk.Data.Length);
+                    if (Grpc is { } meters && _grpc.Take(chunk.Data) is var messages and > 0)
+                    {
+                        Messages += messages;
+                        meters.OnGrpcMessages(messages, 0);
+                    }
+
                     IsComplete = chunk.IsEnd;
                 }
 

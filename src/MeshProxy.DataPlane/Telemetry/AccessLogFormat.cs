@@ -74,6 +74,14 @@ internal static class AccessLogFormat
             line.Number(record.GrpcStatus);
         }
 
+        if (record.GrpcMessagesReceived + record.GrpcMessagesSent > 0)
+        {
+            line.Raw(",\"meshproxy.grpc_messages_received\":"u8);
+            line.Number(record.GrpcMessagesReceived);
+            line.Raw(",\"meshproxy.grpc_messages_sent\":"u8);
+            line.Number(record.GrpcMessagesSent);
+        }
+
         return Close(ref line);
     }
 

@@ -38,6 +38,7 @@ public sealed class Meters
 
     private readonly Counter _requests;
     private readonly Histogram _durations;
+    private readonly Counter _grpcMessages;
     private readonly Counter _attempts;
     private readonly Gauge _upstreamOpen;
     private readonly Counter _refusals;
@@ -72,6 +73,7 @@ public sealed class Meters
             "From the request's head to the response's last byte.",
             DurationLabels,
             new HistogramConfiguration { Buckets = DurationBounds });
+        _grpcMessages = factory.CreateCounter("meshproxy_grpc_messages_total", "Messages of gRPC calls.", "direction", "service", "route", "way");
         _attempts = factory.CreateCounter("meshproxy_upstream_attempts_total", "Attempts by result: ok, or the flag of what went wrong.", "cluster", "result");
         _upstreamOpen = factory.CreateGauge("meshproxy_upstream_connections_open", "Connections to endpoints that are open now.", "cluster");
         var open = factory.CreateGauge("meshproxy_connections_open", "Downstream connections that are open now.", "direction");
@@ -332,9 +334,9 @@ public sealed class Meters
 
     private void CarryOver((Direction, string, string) key, RouteMeters meters, long now)
     {
-        var total = meters.Total;
+        var activity = meters.Activity;
         var series = meters.Series;
-        if (series is null || total != series.Total)
+        if (series is null || activity != series.Activity)
         {
             if (series is null)
             {
@@ -351,10 +353,12 @@ public sealed class Meters
             }
 
             series.Duration?.Remove();
+            series.GrpcReceived?.Remove();
+            series.GrpcSent?.Remove();
             meters.Series = null;
             _routes.Remove(key);
             meters.OnUnlisted();
-            if (meters.Total != total)
+            if (meters.Activity != activity)
             {
                 // Counted between the two reads, before it could see that it is unlisted.
                 _routes.TryAdd(key, meters);
@@ -367,7 +371,7 @@ public sealed class Meters
             return;
         }
 
-        series.Total = total;
+        series.Activity = activity;
         var direction = Directions.Label(meters.Direction);
         var codes = meters.Codes;
         for (var i = 0; i < codes.Length; i++)
@@ -380,7 +384,15 @@ public sealed class Meters
             series.Requests[i].IncTo(codes[i].Requests.Value);
         }
 
-        if (total == 0)
+        if (meters.GrpcMessages is { } grpc)
+        {
+            series.GrpcReceived ??= _grpcMessages.WithLabels(direction, meters.Service, meters.Route, "received");
+            series.GrpcSent ??= _grpcMessages.WithLabels(direction, meters.Service, meters.Route, "sent");
+            series.GrpcReceived.IncTo(grpc.Received.Value);
+            series.GrpcSent.IncTo(grpc.Sent.Value);
+        }
+
+        if (meters.Total == 0)
         {
             return;
         }
@@ -478,11 +490,15 @@ internal sealed class RouteSeries
 
     public Histogram.Child? Duration { get; set; }
 
+    public Counter.Child? GrpcReceived { get; set; }
+
+    public Counter.Child? GrpcSent { get; set; }
+
     public long[] Counts { get; } = new long[Meters.DurationBoundTicks.Length + 1];
 
     public long[] Sums { get; } = new long[Meters.DurationBoundTicks.Length + 1];
 
-    public long Total { get; set; }
+    public long Activity { get; set; }
 
     public long LastUsed { get; set; }
 }

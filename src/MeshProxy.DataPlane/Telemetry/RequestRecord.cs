@@ -71,6 +71,12 @@ internal sealed class RequestRecord
     /// <summary>Body bytes to the downstream.</summary>
     public long BytesSent { get; set; }
 
+    /// <summary>Messages of a gRPC call from the downstream.</summary>
+    public long GrpcMessagesReceived { get; set; }
+
+    /// <summary>Messages of a gRPC call to the downstream.</summary>
+    public long GrpcMessagesSent { get; set; }
+
     /// <summary>The path as received, without query.</summary>
     public ReadOnlySpan<byte> Path => _text.AsSpan(0, _pathLength);
 
@@ -97,6 +103,7 @@ internal sealed class RequestRecord
         Failure = default;
         Flag = ResponseFlag.None;
         BytesReceived = BytesSent = 0;
+        GrpcMessagesReceived = GrpcMessagesSent = 0;
         IsOpen = true;
 
         var path = head.Path;

@@ -20,6 +20,7 @@ internal sealed class RouteMeters
     private readonly Meters _owner;
     private readonly Lock _growing = new();
     private CodeCounter[] _codes = [];
+    private GrpcCounter? _grpc;
     private volatile bool _isListed = true;
 
     public RouteMeters(Meters owner, Direction direction, string service, string route)
@@ -55,6 +56,12 @@ internal sealed class RouteMeters
         }
     }
 
+    /// <summary>Messages of gRPC calls so far; null while there was none.</summary>
+    public GrpcCounter? GrpcMessages => Volatile.Read(ref _grpc);
+
+    /// <summary>Grows with whatever is counted here: tells an idle series from one in use.</summary>
+    public long Activity => Total + (GrpcMessages is { } grpc ? grpc.Received.Value + grpc.Sent.Value : 0);
+
     /// <summary>What each status and flag was counted under; never shrinks.</summary>
     internal ReadOnlySpan<CodeCounter> Codes => Volatile.Read(ref _codes);
 
@@ -70,15 +77,37 @@ internal sealed class RouteMeters
         var key = (status << 8) | (int)flag;
         Find(key).Requests.Add(1);
         Durations.Observe(durationTicks);
+        List();
+    }
+
+    /// <summary>Counts messages of a gRPC call that is under way: a stream may live for days.</summary>
+    public void OnGrpcMessages(int received, int sent)
+    {
+        var grpc = GrpcMessages ?? Interlocked.CompareExchange(ref _grpc, new GrpcCounter(), null) ?? _grpc;
+        if (received > 0)
+        {
+            grpc.Received.Add(received);
+        }
+
+        if (sent > 0)
+        {
+            grpc.Sent.Add(sent);
+        }
+
+        List();
+    }
+
+    /// <summary>Called by the owner when the series has left the registry.</summary>
+    internal void OnUnlisted() => _isListed = false;
+
+    private void List()
+    {
         if (!_isListed)
         {
             _isListed = true;
             _owner.List(this);
         }
     }
-
-    /// <summary>Called by the owner when the series has left the registry.</summary>
-    internal void OnUnlisted() => _isListed = false;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private CodeCounter Find(int key)
@@ -116,6 +145,16 @@ internal sealed class RouteMeters
             Volatile.Write(ref _codes, [.. codes, added]);
             return added;
         }
+    }
+
+    /// <summary>Messages of gRPC calls by their way.</summary>
+    internal sealed class GrpcCounter
+    {
+        /// <summary>From the downstream.</summary>
+        public StripedCounter Received { get; } = new();
+
+        /// <summary>To the downstream.</summary>
+        public StripedCounter Sent { get; } = new();
     }
 
     /// <summary>Requests with one status and flag.</summary>
