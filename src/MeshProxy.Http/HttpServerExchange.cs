@@ -30,6 +30,10 @@ public abstract class HttpServerExchange : IHttpBodyWriter
     /// <summary>The request's body. Ends at once when <see cref="RequestHead.EndsStream"/>.</summary>
     public abstract HttpBodyReader RequestBody { get; }
 
+    /// <summary>True while the client may be keeping its body back until it hears 100 (RFC 9110 section 10.1.1). No codec says it by itself: whoever wants the body
+    /// writes an informational 100, once. One that nobody waits for is not sent.</summary>
+    public abstract bool AwaitsContinue { get; }
+
     /// <summary>How the exchange ended, when it did not complete.</summary>
     public abstract StreamEnd End { get; }
 

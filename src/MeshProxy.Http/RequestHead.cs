@@ -1,3 +1,4 @@
+using System.Text;
 using MeshProxy.Http.Fields;
 
 namespace MeshProxy.Http;
@@ -49,6 +50,10 @@ public sealed class RequestHead
 
     /// <summary>The declared length of the body in bytes, or -1 when it is not declared. Content-Length stands in <see cref="Fields"/> too.</summary>
     public long ContentLength { get; set; } = -1;
+
+    /// <summary>Whether a body follows that its sender may be keeping back until it hears 100 (RFC 9110 section 10.1.1; from HTTP/1.0 it means nothing).</summary>
+    public bool ExpectsContinue => !EndsStream && Version != HttpProtocolVersion.Http10
+        && Fields.TryGet(KnownField.Expect, out var expectation) && Ascii.EqualsIgnoreCase(expectation, "100-continue"u8);
 
     /// <summary>The fields, in order of arrival.</summary>
     public FieldMap Fields { get; } = new();

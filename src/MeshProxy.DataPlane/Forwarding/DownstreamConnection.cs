@@ -38,6 +38,9 @@ internal sealed record ForwardingLimits
     /// <summary>Without a byte in either direction.</summary>
     public TimeSpan StreamIdleTimeout { get; init; } = TimeSpan.FromMinutes(5);
 
+    /// <summary>How long a client that expects a 100 waits for the endpoint's.</summary>
+    public TimeSpan ContinueTimeout { get; init; } = TimeSpan.FromSeconds(1);
+
     /// <summary>How often an attempt is made again.</summary>
     public int MaxRetries { get; init; } = 1;
 }

@@ -42,6 +42,7 @@ internal sealed class Forwarder : IExchangeObserver
     private readonly LeaseWaiter _waiter = new();
     private readonly Signal _start = new();
     private readonly Signal _done = new();
+    private readonly ContinueGate _continue = new();
 
     // The exchange in progress.
     private bool _active;
@@ -101,6 +102,11 @@ internal sealed class Forwarder : IExchangeObserver
             // An upload is activity too.
             _pumpedBytes = bytes;
             Volatile.Write(ref _lastActivity, now);
+        }
+
+        if (_continue.TryTell(now))
+        {
+            _ = TellContinueAsync(_upstream!);
         }
 
         if (now >= Volatile.Read(ref _exchangeDeadline))
@@ -196,7 +202,12 @@ internal sealed class Forwarder : IExchangeObserver
                 {
                     while ((answered = await upstream.ReadHeadAsync()) && upstream.Response.IsInformational)
                     {
-                        await RelayInformationalAsync(upstream.Response);
+                        await RelayInformationalAsync(upstream);
+                    }
+
+                    if (_continue.IsOpen)
+                    {
+                        await _continue.EndAsync();
                     }
                 }
 
@@ -288,7 +299,6 @@ internal sealed class Forwarder : IExchangeObserver
         }
 
         HopByHopFields.Remove(request.Fields);
-        request.Fields.Remove(KnownField.Expect);
         if (_connection.IsEdge)
         {
             EdgeFields.Remove(request.Fields);
@@ -408,6 +418,14 @@ internal sealed class Forwarder : IExchangeObserver
             request.SetScheme("http"u8);
         }
 
+        // A body that is coming already waits for no 100.
+        var expects = request.ExpectsContinue;
+        var waits = expects && _downstream.AwaitsContinue && !_downstream.RequestBody.TryRead(out _);
+        if (expects && !waits)
+        {
+            request.Fields.Remove(KnownField.Expect);
+        }
+
         if (_deadline.IsSet)
         {
             _deadline.Write(request.Fields, _services.NowMicroseconds, _attemptDeadline == Never ? Never : _attemptDeadline * 1000);
@@ -416,6 +434,13 @@ internal sealed class Forwarder : IExchangeObserver
         if (!upstream.WriteHead(request))
         {
             return false;
+        }
+
+        if (waits)
+        {
+            await upstream.FlushAsync();
+            _continue.Begin(_services.NowMilliseconds + (long)_services.Limits.ContinueTimeout.TotalMilliseconds);
+            return true;
         }
 
         if (request.EndsStream)
@@ -448,14 +473,19 @@ internal sealed class Forwarder : IExchangeObserver
         }
         else
         {
-            _pump ??= new RequestPump { Completed = OnRequestSent, BrokenOff = OnRequestBroken };
-            _pump.Grpc = _grpc == GrpcKind.Grpc ? _record.Meters : null;
-            _pumpRunning = true;
-            _pumping = _pump.RunAsync(_downstream.RequestBody, upstream);
+            StartBody(upstream);
         }
 
         await upstream.FlushAsync();
         return true;
+    }
+
+    private void StartBody(HttpClientExchange upstream)
+    {
+        _pump ??= new RequestPump { Completed = OnRequestSent, BrokenOff = OnRequestBroken };
+        _pump.Grpc = _grpc == GrpcKind.Grpc ? _record.Meters : null;
+        _pumpRunning = true;
+        _pumping = _pump.RunAsync(_downstream.RequestBody, upstream);
     }
 
     private bool IsWhole(in BodyChunk chunk) =>
@@ -478,14 +508,39 @@ internal sealed class Forwarder : IExchangeObserver
         Stop(new Failure(cause, FailureStage.Sending, RetrySafety.Never, Initiator.Peer, $"request_body: {broken.Detail ?? "broken_off"}"));
     }
 
-    private async ValueTask RelayInformationalAsync(ResponseHead response)
+    private async ValueTask RelayInformationalAsync(HttpClientExchange upstream)
     {
-        // 100 is hop-by-hop here: the expectation was answered by us when the body was first read. 101 can not come, Upgrade is not sent.
-        if (response.Status is not (100 or 101))
+        // Taken from the tick, so that only one of the two writes; a 100 that the tick has said before goes no further than the codec.
+        var waits = _continue.IsOpen && await _continue.EndAsync();
+        var response = upstream.Response;
+        HopByHopFields.Remove(response.Fields);
+        _downstream.WriteInformational(response);
+        await _downstream.FlushAsync();
+        if (waits && response.Status == 100)
         {
-            HopByHopFields.Remove(response.Fields);
-            _downstream.WriteInformational(response);
+            StartBody(upstream);
+        }
+        else if (waits)
+        {
+            _continue.Resume();
+        }
+    }
+
+    /// <summary>The endpoint has said neither 100 nor anything else in time: the tick says 100 in its place, and the body goes out.</summary>
+    private async Task TellContinueAsync(HttpClientExchange upstream)
+    {
+        try
+        {
+            var head = _downstream.Response;
+            head.Clear();
+            head.Status = 100;
+            _downstream.WriteInformational(head);
             await _downstream.FlushAsync();
+            StartBody(upstream);
+        }
+        finally
+        {
+            _continue.OnTold();
         }
     }
 

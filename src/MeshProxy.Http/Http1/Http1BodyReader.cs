@@ -9,9 +9,6 @@ internal interface IHttp1BodyOwner
     /// <summary>How the exchange ended, or None.</summary>
     StreamEnd End { get; }
 
-    /// <summary>The reader is about to wait for the peer.</summary>
-    void OnBodyWait();
-
     /// <summary>The whole body was consumed.</summary>
     void OnBodyComplete();
 
@@ -155,7 +152,6 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
             return new ValueTask<BodyChunk>(chunk);
         }
 
-        _owner.OnBodyWait();
         _source.Reset();
         if (_isWithheld)
         {

@@ -222,10 +222,6 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
         while (_input.BeginRead(this));
     }
 
-    void IHttp1BodyOwner.OnBodyWait()
-    {
-    }
-
     void IHttp1BodyOwner.OnBodyComplete()
     {
     }

@@ -33,12 +33,8 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
     /// <inheritdoc/>
     public override bool HasResponseStarted => ResponseStarted;
 
-    /// <summary>True while the client waits for a 100 before it sends its body. Writing an informational 100 ends that.</summary>
-    public bool AwaitsContinue => _awaitsContinue;
-
-    /// <summary>Whether the codec sends 100 by itself when the handler begins to wait for the body. True for each new exchange; a forwarder that
-    /// passes on the upstream's own 100 sets it to false.</summary>
-    public bool SendsContinueOnRead { get; set; }
+    /// <inheritdoc/>
+    public override bool AwaitsContinue => _awaitsContinue;
 
     /// <inheritdoc/>
     public override StreamEnd End
@@ -223,18 +219,6 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
         _connection.WakeReader();
     }
 
-    void IHttp1BodyOwner.OnBodyWait()
-    {
-        if (_awaitsContinue && SendsContinueOnRead && !ResponseStarted)
-        {
-            _awaitsContinue = false;
-            if (_output.Write("HTTP/1.1 100 Continue\r\n\r\n"u8))
-            {
-                FlushBatch.Request(_output);
-            }
-        }
-    }
-
     void IHttp1BodyOwner.OnBodyComplete() => _connection.OnRequestComplete();
 
     void IHttp1BodyOwner.OnBodyBroken(StreamEnd end)
@@ -255,7 +239,6 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
         _response.Reset();
         IsTunnel = false;
         _awaitsContinue = parser.ExpectsContinue;
-        SendsContinueOnRead = true;
         ResponseStarted = false;
 
         // A client that sent the bytes of its tunnel behind CONNECT must not have them read as requests when the tunnel is refused.

@@ -13,6 +13,7 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
     private IExchangeObserver? _observer;
     private bool _isEndTold;
     private bool _hasResponseStarted;
+    private bool _hasContinued;
 
     public Http2ServerExchange(Http2ServerConnection connection)
     {
@@ -24,6 +25,8 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
     public Http2Stream Stream { get; }
 
     public override HttpBodyReader RequestBody => Stream.Body;
+
+    public override bool AwaitsContinue => !_hasContinued && !_hasResponseStarted && Request.ExpectsContinue;
 
     public override StreamEnd End => Stream.End;
 
@@ -56,6 +59,16 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
         if (!head.IsInformational)
         {
             throw new ArgumentException("not a 1xx head", nameof(head));
+        }
+
+        if (head.Status == 100)
+        {
+            if (!AwaitsContinue)
+            {
+                return true;
+            }
+
+            _hasContinued = true;
         }
 
         return Write(head, endStream: false, isFinal: false);
@@ -112,6 +125,7 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
         _observer = null;
         _isEndTold = false;
         _hasResponseStarted = false;
+        _hasContinued = false;
         _handling = default;
         _connection.Return(this);
     }

@@ -107,18 +107,6 @@ internal sealed class GatewayTests
     }
 
     [Test]
-    public async Task An_expectation_is_answered_when_the_body_is_wanted()
-    {
-        await using var server = ScriptedServer.Http1(request => ScriptedServer.Ok($"{request.Text}{request.Fields.ContainsKey("expect")}"));
-        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), server.EndPoint));
-        await using var client = await proxy.DialAsync();
-        await client.SendAsync("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
-        Assert.That((await client.ReadResponseAsync()).Status, Is.EqualTo(100));
-        await client.SendAsync("abc");
-        Assert.That((await client.ReadResponseAsync()).Text, Is.EqualTo("abcFalse"));
-    }
-
-    [Test]
     public async Task An_early_response_comes_whole_and_frees_everything_though_the_upstream_reads_no_more()
     {
         // The upstream answers from the head and never reads the body: the pump's write to it can not complete by itself.

@@ -126,9 +126,20 @@ public sealed class ServerConnectionTests
     }
 
     [Test]
-    public void SendsContinueWhenTheHandlerWaitsForTheBody()
+    public void SendsContinueWhenTheHandlerSaysSoAndNotBefore()
     {
-        Start(Echo);
+        Start(async exchange =>
+        {
+            Assert.That(exchange.AwaitsContinue, Is.True);
+            var reading = exchange.RequestBody.ReadAsync();
+            Assert.That((_client.Take(), reading.IsCompleted), Is.EqualTo(("", false)));
+            exchange.Response.Status = 100;
+            exchange.WriteInformational(exchange.Response);
+            Assert.That(exchange.AwaitsContinue, Is.False);
+            await exchange.FlushAsync();
+            exchange.RequestBody.Advance((await reading).Data.Length);
+            await Answer(exchange, "ok");
+        });
         _client.Send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
         Assert.That(_client.Take(), Is.EqualTo("HTTP/1.1 100 Continue\r\n\r\n"));
         _client.Send("abc");
@@ -159,7 +170,6 @@ public sealed class ServerConnectionTests
     {
         Start(async exchange =>
         {
-            ((Http1ServerExchange)exchange).SendsContinueOnRead = false;
             var reading = exchange.RequestBody.ReadAsync();
             exchange.Response.Status = 100;
             exchange.WriteInformational(exchange.Response);
