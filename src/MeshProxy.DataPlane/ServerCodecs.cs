@@ -28,7 +28,7 @@ internal sealed class ServerCodecs
         _log = log;
         _http = new Http1ServerOptions { Date = new DateField(services.Time) };
         _https = _http with { Scheme = "https"u8.ToArray() };
-        _mesh = new Http2Options { Limits = Http2Limits.Mesh, TimeProvider = services.Time, OnError = OnError };
+        _mesh = new Http2Options { Limits = Http2Limits.Mesh, TimeProvider = services.Time, AllowExtendedConnect = true, OnError = OnError };
         _edge = _mesh with { Limits = Http2Limits.Edge };
     }
 

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.WebSockets;
 using System.Text;
 using System.Text.Json;
 using Grpc.Core;
@@ -372,18 +373,31 @@ internal sealed class MeshTests
         Assert.That((await _payments.AdminAsync("/certificates")).GetProperty("workload").GetProperty("spiffe_id").GetString(), Is.EqualTo("spiffe://mesh.local/ns/shop/sa/payments"));
     }
 
-    [Test]
+    [TestCase("1.1", "payments")]
+    [TestCase("1.1", "payments:9091")]
+    [TestCase("2.0", "payments")]
+    [TestCase("2.0", "payments:9091")]
     [CancelAfter(30_000)]
-    public async Task Upgrade_is_answered_501_with_its_reason()
+    public async Task A_WebSocket_goes_through_whichever_version_either_end_speaks(string version, string host, CancellationToken cancellationToken)
     {
-        using var http = Via.Http(_checkout.Outbound);
-        using var request = new HttpRequestMessage(HttpMethod.Get, "http://payments/hello");
-        request.Headers.TryAddWithoutValidation("Connection", "Upgrade");
-        request.Headers.TryAddWithoutValidation("Upgrade", "websocket");
-        request.Headers.TryAddWithoutValidation("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
-        using var response = await http.SendAsync(request);
-        Assert.That(response.StatusCode, Is.EqualTo(HttpStatusCode.NotImplemented));
-        Assert.That(await response.Content.ReadAsStringAsync(), Does.Contain("NC").And.Contain("pgrade"));
+        using var socket = new ClientWebSocket();
+        socket.Options.HttpVersion = Version.Parse(version);
+        socket.Options.HttpVersionPolicy = HttpVersionPolicy.RequestVersionExact;
+        socket.Options.SetRequestHeader("Host", host);
+        using var invoker = new HttpMessageInvoker(new SocketsHttpHandler());
+        await socket.ConnectAsync(new Uri($"ws://127.0.0.1:{_checkout.Outbound}/ws"), invoker, cancellationToken);
+        var message = new byte[100_000];
+        new Random(1).NextBytes(message);
+        await socket.SendAsync(message, WebSocketMessageType.Binary, endOfMessage: true, cancellationToken);
+        var received = new byte[message.Length];
+        for (var length = 0; length < received.Length;)
+        {
+            length += (await socket.ReceiveAsync(received.AsMemory(length), cancellationToken)).Count;
+        }
+
+        Assert.That(received.AsSpan().SequenceEqual(message), Is.True);
+        await socket.CloseAsync(WebSocketCloseStatus.NormalClosure, "done", cancellationToken);
+        Assert.That(socket.CloseStatus, Is.EqualTo(WebSocketCloseStatus.NormalClosure));
     }
 
     private static string Failure(HttpResponseMessage response) => string.Join(',', response.Headers.GetValues("x-meshproxy-failure"));

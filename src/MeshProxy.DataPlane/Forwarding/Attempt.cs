@@ -7,10 +7,19 @@ namespace MeshProxy.DataPlane.Forwarding;
 /// <summary>Turns how one attempt ended into a failure: the only reader of <see cref="StreamEnd"/> on the path of a request.</summary>
 internal static class Attempt
 {
+    // What an HTTP/2 client connection says when its peer has announced no SETTINGS_ENABLE_CONNECT_PROTOCOL (Http2ClientConnection.WriteHead).
+    private const string NoExtendedConnect = "no_extended_connect";
+
     /// <summary>The failure of an attempt whose stream ended before its response was complete.</summary>
     public static Failure FailureOf(StreamEnd end, bool wasSent, ClusterEndpoint endpoint, FailureStage stage)
     {
         var detail = $"{(end.Detail ?? Word(end.Reason))}: {endpoint.Address} ({endpoint.Config.Id})";
+        if (end.Detail == NoExtendedConnect)
+        {
+            return new Failure(FailureCause.Unsupported, stage, RetrySafety.Never, end.Initiator,
+                $"{detail} speaks HTTP/2 without extended CONNECT (RFC 8441); declare the port as appProtocol kubernetes.io/ws or http if it takes Upgrade over HTTP/1.1");
+        }
+
         if (!wasSent && end.Reason != StreamResetReason.Cancelled)
         {
             return new Failure(FailureCause.ConnectFailed, stage, RetrySafety.Always, end.Initiator, detail);

@@ -1,3 +1,4 @@
+using System.Text;
 using MeshProxy.DataPlane.Failures;
 using MeshProxy.DataPlane.Routing;
 using MeshProxy.DataPlane.Telemetry;
@@ -66,6 +67,9 @@ internal abstract class DownstreamConnection(ForwardingServices services, Connec
     /// <summary>Whether grpc-timeout and x-request-timeout of the caller become the exchange's deadline. Where not, they are removed: a client outside of the
     /// mesh does not decide how long the mesh may work, nor that an endpoint looks slow.</summary>
     public virtual bool BelievesDeadlines => true;
+
+    /// <summary>Whether Upgrade or extended CONNECT may ask for this protocol.</summary>
+    public virtual bool AllowsUpgrade(ReadOnlySpan<byte> protocol) => Ascii.EqualsIgnoreCase(protocol, "websocket"u8);
 
     /// <summary>Whether own replies name endpoints and policies.</summary>
     public virtual bool TellsDetail => true;

@@ -55,6 +55,7 @@ internal sealed class Forwarder : IExchangeObserver
     private Cluster? _cluster;
     private bool _hasPlace;
     private RequestPump? _pump;
+    private Tunnel? _tunnel;
     private Task _pumping = Task.CompletedTask;
     private bool _pumpRunning;
     private long _heldBody;
@@ -101,6 +102,12 @@ internal sealed class Forwarder : IExchangeObserver
         {
             // An upload is activity too.
             _pumpedBytes = bytes;
+            Volatile.Write(ref _lastActivity, now);
+        }
+
+        if (_tunnel is { } tunnel && tunnel.Received + tunnel.Sent is var moved and > 0 && moved != _pumpedBytes)
+        {
+            _pumpedBytes = moved;
             Volatile.Write(ref _lastActivity, now);
         }
 
@@ -285,10 +292,17 @@ internal sealed class Forwarder : IExchangeObserver
         _record.Cluster = _cluster.Name;
         _record.Service = _cluster.ServiceName;
         _cluster.RetryBudget.OnRequest();
-        if (!request.Protocol.IsEmpty || request.Method == RequestMethod.Connect)
+        if (!request.Protocol.IsEmpty && !_connection.AllowsUpgrade(request.Protocol))
         {
             return new Failure(FailureCause.Unsupported, FailureStage.Routing, RetrySafety.Never, Initiator.Us,
-                "unsupported_upgrade: Upgrade and CONNECT are not served yet; connect to the service as TCP instead");
+                "upgrade_not_allowed: this listener allows Upgrade to websocket alone");
+        }
+
+        // The data plane where a CONNECT entered the mesh has found a rule for it; the inbound has none of its own.
+        if (request.Method == RequestMethod.Connect && !rule.AllowsConnect && _connection is not { Direction: Direction.Inbound, Info.IsMutualTls: true })
+        {
+            return new Failure(FailureCause.NoRoute, FailureStage.Routing, RetrySafety.Never, Initiator.Us,
+                $"connect_not_routed: CONNECT is served only by a rule that matches the method CONNECT; route {rule.RouteId} does not");
         }
 
         _grpc = GrpcKinds.Of(request.Fields);
@@ -436,10 +450,18 @@ internal sealed class Forwarder : IExchangeObserver
             return false;
         }
 
-        if (waits)
+        if (waits || request.AsksForTunnel)
         {
             await upstream.FlushAsync();
-            _continue.Begin(_services.NowMilliseconds + (long)_services.Limits.ContinueTimeout.TotalMilliseconds);
+            if (waits)
+            {
+                _continue.Begin(_services.NowMilliseconds + (long)_services.Limits.ContinueTimeout.TotalMilliseconds);
+            }
+            else
+            {
+                OnRequestSent();
+            }
+
             return true;
         }
 
@@ -616,6 +638,11 @@ internal sealed class Forwarder : IExchangeObserver
 
         rule.Filters.Apply(response);
         backend.Filters.Apply(response);
+        if (response.IsTunnel)
+        {
+            return await TunnelAsync(upstream, backend);
+        }
+
         if (!_downstream.WriteHead(response))
         {
             return DownstreamLeft();
@@ -680,6 +707,33 @@ internal sealed class Forwarder : IExchangeObserver
                 return default;
             }
         }
+    }
+
+    /// <summary>The endpoint has accepted a tunnel: from here on nothing ends it but its two ends, the idle limit, a timeout that the route or the caller set, or
+    /// the deadline of a drain.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    private async ValueTask<Failure> TunnelAsync(HttpClientExchange upstream, RouteBackend backend)
+    {
+        // What the downstream is sent in its own version (RFC 8441 section 5).
+        var request = _downstream.Request;
+        _record.Status = request.Protocol.IsEmpty ? upstream.Response.Status : request.Version == HttpProtocolVersion.Http2 ? 200 : 101;
+        if (!_downstream.WriteHead(upstream.Response))
+        {
+            return DownstreamLeft();
+        }
+
+        _tunnel ??= new Tunnel();
+        var end = await _tunnel.RunAsync(_downstream, upstream, backend.Meters);
+        _record.BytesReceived = _tunnel.Received;
+        _record.BytesSent = _tunnel.Sent;
+        if (Stopped() is { IsFailure: true } stop)
+        {
+            return stop;
+        }
+
+        return !end.IsBroken ? default
+            : end.IsDownstream ? new Failure(FailureCause.DownstreamLeft, FailureStage.Relaying, RetrySafety.Never, Initiator.Peer, $"tunnel: {end.End.Detail ?? "broken_off"}")
+            : Attempt.FailureOf(end.End, wasSent: true, _endpoint!, FailureStage.Relaying);
     }
 
     private void ReadGrpcStatus(FieldMap fields)

@@ -11,7 +11,11 @@ internal sealed record RouteRule(
     WeightedBackends Backends,
     MessageFilters Filters,
     TimeSpan? RequestTimeout,
-    TimeSpan? BackendRequestTimeout);
+    TimeSpan? BackendRequestTimeout)
+{
+    /// <summary>Whether the rule names the method CONNECT: nobody becomes a proxy for others by accident (RFC 9110 section 9.3.6).</summary>
+    public bool AllowsConnect { get; init; }
+}
 
 /// <summary>What a request matched. <see cref="Rule"/> is null when nothing did.</summary>
 internal readonly record struct RouteMatch(RouteRule? Rule, int MatchedPrefix);

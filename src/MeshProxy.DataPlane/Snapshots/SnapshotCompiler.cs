@@ -193,7 +193,10 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
             new WeightedBackends(rule.Backends.Select(backend => Backend(backend, byId, direction, route.Id))),
             new MessageFilters(rule.Filters),
             rule.RequestTimeout,
-            rule.BackendRequestTimeout));
+            rule.BackendRequestTimeout)
+        {
+            AllowsConnect = rule.Matches.Any(match => match.Method == "CONNECT"),
+        });
 
     private ServerNameTable TlsTable(ImmutableArray<TlsRouteConfig> routes, Dictionary<ClusterId, Cluster> byId, Direction direction) =>
         new(routes.Select(route => ((IReadOnlyList<string>)route.Hostnames, new WeightedBackends(route.Backends.Select(backend => Backend(backend, byId, direction, route.Id))))));

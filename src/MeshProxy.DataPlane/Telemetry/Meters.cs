@@ -39,6 +39,7 @@ public sealed class Meters
     private readonly Counter _requests;
     private readonly Histogram _durations;
     private readonly Counter _grpcMessages;
+    private readonly Counter _tunnelBytes;
     private readonly Counter _attempts;
     private readonly Gauge _upstreamOpen;
     private readonly Counter _refusals;
@@ -74,6 +75,7 @@ public sealed class Meters
             DurationLabels,
             new HistogramConfiguration { Buckets = DurationBounds });
         _grpcMessages = factory.CreateCounter("meshproxy_grpc_messages_total", "Messages of gRPC calls.", "direction", "service", "route", "way");
+        _tunnelBytes = factory.CreateCounter("meshproxy_tunnel_bytes_total", "Bytes of tunnels over HTTP.", "direction", "service", "route", "way");
         _attempts = factory.CreateCounter("meshproxy_upstream_attempts_total", "Attempts by result: ok, or the flag of what went wrong.", "cluster", "result");
         _upstreamOpen = factory.CreateGauge("meshproxy_upstream_connections_open", "Connections to endpoints that are open now.", "cluster");
         var open = factory.CreateGauge("meshproxy_connections_open", "Downstream connections that are open now.", "direction");
@@ -353,8 +355,8 @@ public sealed class Meters
             }
 
             series.Duration?.Remove();
-            series.GrpcReceived?.Remove();
-            series.GrpcSent?.Remove();
+            series.Grpc?.Remove();
+            series.Tunnels?.Remove();
             meters.Series = null;
             _routes.Remove(key);
             meters.OnUnlisted();
@@ -384,12 +386,14 @@ public sealed class Meters
             series.Requests[i].IncTo(codes[i].Requests.Value);
         }
 
-        if (meters.GrpcMessages is { } grpc)
+        if (meters.GrpcMessages is { } messages)
         {
-            series.GrpcReceived ??= _grpcMessages.WithLabels(direction, meters.Service, meters.Route, "received");
-            series.GrpcSent ??= _grpcMessages.WithLabels(direction, meters.Service, meters.Route, "sent");
-            series.GrpcReceived.IncTo(grpc.Received.Value);
-            series.GrpcSent.IncTo(grpc.Sent.Value);
+            (series.Grpc ??= new WaySeries(_grpcMessages, meters)).IncTo(messages);
+        }
+
+        if (meters.TunnelBytes is { } bytes)
+        {
+            (series.Tunnels ??= new WaySeries(_tunnelBytes, meters)).IncTo(bytes);
         }
 
         if (meters.Total == 0)
@@ -483,6 +487,25 @@ public sealed class Meters
     }
 }
 
+/// <summary>The two series of what a route counts both ways.</summary>
+internal sealed class WaySeries(Counter counter, RouteMeters meters)
+{
+    private readonly Counter.Child _received = counter.WithLabels(Directions.Label(meters.Direction), meters.Service, meters.Route, "received");
+    private readonly Counter.Child _sent = counter.WithLabels(Directions.Label(meters.Direction), meters.Service, meters.Route, "sent");
+
+    public void IncTo(RouteMeters.WayCounter ways)
+    {
+        _received.IncTo(ways.Received.Value);
+        _sent.IncTo(ways.Sent.Value);
+    }
+
+    public void Remove()
+    {
+        _received.Remove();
+        _sent.Remove();
+    }
+}
+
 /// <summary>What a scrape has already carried over of one route.</summary>
 internal sealed class RouteSeries
 {
@@ -490,9 +513,9 @@ internal sealed class RouteSeries
 
     public Histogram.Child? Duration { get; set; }
 
-    public Counter.Child? GrpcReceived { get; set; }
+    public WaySeries? Grpc { get; set; }
 
-    public Counter.Child? GrpcSent { get; set; }
+    public WaySeries? Tunnels { get; set; }
 
     public long[] Counts { get; } = new long[Meters.DurationBoundTicks.Length + 1];
 

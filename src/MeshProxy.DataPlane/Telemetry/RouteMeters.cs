@@ -20,7 +20,8 @@ internal sealed class RouteMeters
     private readonly Meters _owner;
     private readonly Lock _growing = new();
     private CodeCounter[] _codes = [];
-    private GrpcCounter? _grpc;
+    private WayCounter? _grpc;
+    private WayCounter? _tunnels;
     private volatile bool _isListed = true;
 
     public RouteMeters(Meters owner, Direction direction, string service, string route)
@@ -57,10 +58,13 @@ internal sealed class RouteMeters
     }
 
     /// <summary>Messages of gRPC calls so far; null while there was none.</summary>
-    public GrpcCounter? GrpcMessages => Volatile.Read(ref _grpc);
+    public WayCounter? GrpcMessages => Volatile.Read(ref _grpc);
+
+    /// <summary>Bytes of tunnels so far; null while there was none.</summary>
+    public WayCounter? TunnelBytes => Volatile.Read(ref _tunnels);
 
     /// <summary>Grows with whatever is counted here: tells an idle series from one in use.</summary>
-    public long Activity => Total + (GrpcMessages is { } grpc ? grpc.Received.Value + grpc.Sent.Value : 0);
+    public long Activity => Total + (GrpcMessages?.Total ?? 0) + (TunnelBytes?.Total ?? 0);
 
     /// <summary>What each status and flag was counted under; never shrinks.</summary>
     internal ReadOnlySpan<CodeCounter> Codes => Volatile.Read(ref _codes);
@@ -81,24 +85,29 @@ internal sealed class RouteMeters
     }
 
     /// <summary>Counts messages of a gRPC call that is under way: a stream may live for days.</summary>
-    public void OnGrpcMessages(int received, int sent)
+    public void OnGrpcMessages(int received, int sent) => Add(ref _grpc, received, sent);
+
+    /// <summary>Counts bytes of a tunnel that is under way.</summary>
+    public void OnTunnelBytes(long received, long sent) => Add(ref _tunnels, received, sent);
+
+    /// <summary>Called by the owner when the series has left the registry.</summary>
+    internal void OnUnlisted() => _isListed = false;
+
+    private void Add(ref WayCounter? counter, long received, long sent)
     {
-        var grpc = GrpcMessages ?? Interlocked.CompareExchange(ref _grpc, new GrpcCounter(), null) ?? _grpc;
+        var ways = Volatile.Read(ref counter) ?? Interlocked.CompareExchange(ref counter, new WayCounter(), null) ?? counter;
         if (received > 0)
         {
-            grpc.Received.Add(received);
+            ways.Received.Add(received);
         }
 
         if (sent > 0)
         {
-            grpc.Sent.Add(sent);
+            ways.Sent.Add(sent);
         }
 
         List();
     }
-
-    /// <summary>Called by the owner when the series has left the registry.</summary>
-    internal void OnUnlisted() => _isListed = false;
 
     private void List()
     {
@@ -147,14 +156,16 @@ internal sealed class RouteMeters
         }
     }
 
-    /// <summary>Messages of gRPC calls by their way.</summary>
-    internal sealed class GrpcCounter
+    /// <summary>Something that goes both ways.</summary>
+    internal sealed class WayCounter
     {
         /// <summary>From the downstream.</summary>
         public StripedCounter Received { get; } = new();
 
         /// <summary>To the downstream.</summary>
         public StripedCounter Sent { get; } = new();
+
+        public long Total => Received.Value + Sent.Value;
     }
 
     /// <summary>Requests with one status and flag.</summary>

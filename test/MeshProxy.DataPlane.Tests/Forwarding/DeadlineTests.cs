@@ -101,6 +101,10 @@ internal sealed class DeadlineTests
         {
             await wire.AcceptHttp2Async();
             await wire.ReadFrameAsync(Frame.Headers);
+
+            // Behind the answer to a PING everything before it has been taken in, SETTINGS' acknowledgement too: time may jump.
+            await wire.SendFrameAsync(Frame.Ping, 0, 0, new byte[8]);
+            await wire.ReadFrameAsync(Frame.Ping);
             reached.Release();
             reset.SetResult(await wire.ReadFrameAsync(Frame.Reset));
         });

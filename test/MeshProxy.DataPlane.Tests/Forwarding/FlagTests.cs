@@ -32,9 +32,6 @@ internal sealed class FlagTests
             Assert.That(told.Headers.GetValues("grpc-message").Single(), Does.StartWith(flag));
             Assert.That((await proxy.AccessAsync()).GetProperty("meshproxy.flags").GetString(), Is.EqualTo(flag));
         }
-
-        var upgrade = await proxy.GetAsync("/empty", fields: "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
-        Assert.That(upgrade.Status, Is.EqualTo(501));
     }
 
     [Test]

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Globalization;
 using System.Net;
+using System.Net.WebSockets;
 using Grpc.Core;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -37,6 +38,7 @@ internal sealed class TestApp : IAsyncDisposable
         builder.Services.AddSingleton(this);
         builder.Services.AddSingleton<ShapesService>();
         _application = builder.Build();
+        _application.UseWebSockets();
         _application.UseRouting();
         _application.MapGrpcService<ShapesService>();
         Map(_application);
@@ -87,6 +89,23 @@ internal sealed class TestApp : IAsyncDisposable
         application.MapGet("/hello", () => $"hello from {Name}");
         application.MapMethods("/headers", ["GET", "POST"], (HttpContext context) =>
             string.Join('\n', context.Request.Headers.SelectMany(field => field.Value.Select(value => $"{field.Key.ToLowerInvariant()}: {value}"))) + $"\n:protocol {context.Request.Protocol}\n:host {context.Request.Host}\n");
+        application.Map("/ws", async (HttpContext context) =>
+        {
+            // Messages in whatever pieces they come go back as they came.
+            using var socket = await context.WebSockets.AcceptWebSocketAsync();
+            var buffer = new byte[16 * 1024];
+            while (true)
+            {
+                var piece = await socket.ReceiveAsync(buffer.AsMemory(), context.RequestAborted);
+                if (piece.MessageType == WebSocketMessageType.Close)
+                {
+                    await socket.CloseAsync(socket.CloseStatus!.Value, socket.CloseStatusDescription, context.RequestAborted);
+                    return;
+                }
+
+                await socket.SendAsync(buffer.AsMemory(0, piece.Count), piece.MessageType, piece.EndOfMessage, context.RequestAborted);
+            }
+        });
         application.MapPost("/echo", async (HttpContext context) =>
         {
             context.Response.ContentType = context.Request.ContentType;
