@@ -59,36 +59,47 @@ public static class HopByHopFields
         return false;
     }
 
+    // Removing moves lines, never their bytes: the span of a Connection value stays good while others are removed.
     private static void RemoveNominated(FieldMap fields)
     {
-        Span<byte> name = stackalloc byte[64];
-        for (var i = 0; i < fields.Count; i++)
+        for (var nth = 0; TryGetConnection(fields, nth, out var rest); nth++)
         {
-            if (fields[i].Known != KnownField.Connection)
-            {
-                continue;
-            }
-
-            var rest = fields[i].Value;
             while (!rest.IsEmpty)
             {
                 var comma = rest.IndexOf((byte)',');
                 var option = (comma < 0 ? rest : rest[..comma]).Trim(" \t"u8);
                 rest = comma < 0 ? default : rest[(comma + 1)..];
-                if (option.IsEmpty || option.Length > name.Length || !IsRemovable(KnownFields.Parse(option)))
+                if (!option.IsEmpty && IsRemovable(KnownFields.Parse(option)))
                 {
-                    continue;
+                    RemoveNamed(fields, option);
                 }
+            }
+        }
+    }
 
-                Ascii.ToLower(option, name, out var length);
-                var before = fields.Count;
-                fields.Remove(name[..length]);
-                if (fields.Count != before)
-                {
-                    // Lines moved up: begin again. Every pass removes at least one line, so this ends.
-                    i = -1;
-                    break;
-                }
+    private static bool TryGetConnection(FieldMap fields, int nth, out ReadOnlySpan<byte> value)
+    {
+        for (var i = 0; i < fields.Count; i++)
+        {
+            var line = fields[i];
+            if (line.Known == KnownField.Connection && nth-- == 0)
+            {
+                value = line.Value;
+                return true;
+            }
+        }
+
+        value = default;
+        return false;
+    }
+
+    private static void RemoveNamed(FieldMap fields, ReadOnlySpan<byte> option)
+    {
+        for (var i = fields.Count - 1; i >= 0; i--)
+        {
+            if (Ascii.EqualsIgnoreCase(fields[i].Name, option))
+            {
+                fields.RemoveAt(i);
             }
         }
     }

@@ -1,3 +1,4 @@
+using System.Net;
 using System.Text;
 
 namespace MeshProxy.Http.Http1;
@@ -93,7 +94,7 @@ internal static class AuthorityRules
         if (host[0] == '[')
         {
             var inner = host[1..^1];
-            return inner.Length >= 2 && inner.Contains((byte)':') && inner.IndexOfAnyExcept(Http1Syntax.IpLiteral) < 0;
+            return inner.Contains((byte)':') && inner.IndexOfAnyExcept(Http1Syntax.IpLiteral) < 0 && IPAddress.IsValidUtf8(inner);
         }
 
         while (true)

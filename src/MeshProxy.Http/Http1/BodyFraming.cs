@@ -56,6 +56,13 @@ public readonly record struct BodyFraming(BodyKind Kind, long Length = 0)
             return TryForTunnel(head, ref framing, out error);
         }
 
+        if (head.Method == RequestMethod.Trace && framing.Kind != BodyKind.None)
+        {
+            // RFC 9110 section 9.3.8: it comes back to whoever asked, whatever it is.
+            error = new Http1Error(400, "trace_with_body");
+            return false;
+        }
+
         head.EndsStream = framing.Kind == BodyKind.None;
         return true;
     }

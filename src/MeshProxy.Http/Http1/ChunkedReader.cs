@@ -5,7 +5,7 @@ namespace MeshProxy.Http.Http1;
 
 /// <summary>
 /// Takes the chunked coding off a body (RFC 9112 section 7.1). Performs no I/O; the framing is judged byte by byte, the data is only counted.
-/// Extensions are checked for control characters and thrown away; trailer fields that frame, route or authenticate are thrown away too.
+/// Extensions are checked and thrown away; trailer fields that frame, route or authenticate are thrown away too.
 /// <code>
 /// Size -digits-> Size -BWS-> ExtensionGap -';'-> Extension     Size, Extension -CR-> SizeLf -LF-> Data (size > 0) or Trailers (last chunk)
 /// Data -all-> DataCr -CR-> DataLf -LF-> Size                   Trailers -empty line-> Done        anything else -> Failed
@@ -15,6 +15,7 @@ public sealed class ChunkedReader
 {
     private readonly Http1Limits _limits;
     private Phase _phase;
+    private ChunkExtensionSyntax _extension;
     private long _remaining;
     private int _digits;
     private int _chunkExtensionBytes;
@@ -120,7 +121,7 @@ public sealed class ChunkedReader
             case Phase.ExtensionGap:
                 if (b == ';')
                 {
-                    _phase = Phase.Extension;
+                    BeginExtension();
                 }
                 else if (b is not ((byte)' ' or (byte)'\t'))
                 {
@@ -130,11 +131,11 @@ public sealed class ChunkedReader
                 CountExtension();
                 break;
             case Phase.Extension:
-                if (b == '\r')
+                if (b == '\r' && _extension.MayEnd)
                 {
                     _phase = Phase.SizeLf;
                 }
-                else if ((b < ' ' && b != '\t') || b == 0x7F)
+                else if (!_extension.TryStep(b))
                 {
                     Fail(400, "invalid_chunk_extension");
                 }
@@ -188,15 +189,26 @@ public sealed class ChunkedReader
         {
             _phase = Phase.SizeLf;
         }
-        else if (b is (byte)';' or (byte)' ' or (byte)'\t')
+        else if (b == ';')
         {
-            _phase = b == ';' ? Phase.Extension : Phase.ExtensionGap;
+            BeginExtension();
+            CountExtension();
+        }
+        else if (b is (byte)' ' or (byte)'\t')
+        {
+            _phase = Phase.ExtensionGap;
             CountExtension();
         }
         else
         {
             Fail(400, "invalid_chunk_size");
         }
+    }
+
+    private void BeginExtension()
+    {
+        _phase = Phase.Extension;
+        _extension = default;
     }
 
     private void CountExtension()

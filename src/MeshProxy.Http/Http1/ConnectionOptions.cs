@@ -15,12 +15,13 @@ internal enum ConnectionOptions : byte
 
 internal static class ConnectionOptionsReader
 {
-    public static ConnectionOptions Read(FieldMap fields)
+    /// <returns>False when more options are named than a head may have fields: they could only be meant to cost.</returns>
+    public static bool TryRead(FieldMap fields, int maxOptions, out ConnectionOptions options)
     {
-        var options = ConnectionOptions.None;
+        options = ConnectionOptions.None;
         if (!fields.Contains(KnownField.Connection))
         {
-            return options;
+            return true;
         }
 
         for (var i = 0; i < fields.Count; i++)
@@ -35,6 +36,11 @@ internal static class ConnectionOptionsReader
             while (!rest.IsEmpty)
             {
                 var option = Http1Syntax.NextElement(ref rest);
+                if (--maxOptions < 0)
+                {
+                    return false;
+                }
+
                 options |= option.Length switch
                 {
                     5 when Ascii.EqualsIgnoreCase(option, "close"u8) => ConnectionOptions.Close,
@@ -45,6 +51,6 @@ internal static class ConnectionOptionsReader
             }
         }
 
-        return options;
+        return true;
     }
 }

@@ -17,7 +17,7 @@ public sealed record Http1Limits
     /// <summary>A method's length, in bytes. Default 32 (the longest registered one has 17). Over it: 501 and a close.</summary>
     public int MaxMethodBytes { get; init; } = 32;
 
-    /// <summary>Field lines in a head, Cookie lines counted as one. Default 100 (Envoy 100). Over it: 431 and a close.</summary>
+    /// <summary>Field lines in a head, Cookie lines counted as one; also the options that Connection may name. Default 100 (Envoy 100). Over it: 431 and a close.</summary>
     public int MaxFields { get; init; } = 100;
 
     /// <summary>A trailer section, in bytes. Default 60 KiB, as for heads. Over it: the body breaks off (LimitExceeded).</summary>

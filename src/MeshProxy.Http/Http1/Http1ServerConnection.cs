@@ -22,10 +22,9 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
     private StallClock _phaseClock;
     private StallClock _inputClock;
     private StallClock _outputClock;
-    private volatile Http1ConnectionState _state;
+    private readonly Http1ConnectionLife _life = new();
     private volatile bool _isDraining;
     private volatile bool _isDispatched;
-    private volatile int _phaseStamp;
     private volatile int _expiredStamp = -1;
     private int _abortReason;
     private int _drainReason;
@@ -48,7 +47,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
     public override ConnectionCloseReason CloseReason => _closeReason;
 
     /// <inheritdoc/>
-    public override int ActiveExchanges => _state == Http1ConnectionState.Exchange ? 1 : 0;
+    public override int ActiveExchanges => _life.State == Http1ConnectionState.Exchange ? 1 : 0;
 
     /// <inheritdoc/>
     public override long TotalExchanges => Volatile.Read(ref _totalExchanges);
@@ -91,7 +90,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
                 break;
             }
 
-            MoveTo(Http1ConnectionState.Exchange);
+            _life.On(Http1ConnectionEvent.HeadComplete);
             Volatile.Write(ref _totalExchanges, _totalExchanges + 1);
             _exchange.Begin(_parser);
             _isDispatched = false;
@@ -149,7 +148,8 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
             else
             {
                 _parser.Reset();
-                MoveTo(Http1ConnectionState.Idle);
+                _life.On(
+                    _life.State == Http1ConnectionState.Draining ? Http1ConnectionEvent.RequestDrained : Http1ConnectionEvent.MessagesComplete);
             }
         }
 
@@ -169,12 +169,12 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
     /// <inheritdoc/>
     public override void Abort(ConnectionCloseReason reason)
     {
-        if (_state == Http1ConnectionState.Closed || Interlocked.CompareExchange(ref _abortReason, (int)reason, 0) != 0)
+        if (_life.State == Http1ConnectionState.Closed || Interlocked.CompareExchange(ref _abortReason, (int)reason, 0) != 0)
         {
             return;
         }
 
-        EndedAbruptly |= _state == Http1ConnectionState.Exchange;
+        EndedAbruptly |= _life.State == Http1ConnectionState.Exchange;
         _output.Kill();
         _exchange.Fail(new StreamEnd(StreamResetReason.Cancelled, InitiatorOf(reason), Detail: "connection_aborted"), tellsObserver: true);
         _input.Cancel();
@@ -183,13 +183,13 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
     /// <inheritdoc/>
     public override void OnTick(long nowMilliseconds)
     {
-        var stamp = _phaseStamp;
-        switch (_state)
+        var stamp = _life.Stamp;
+        switch (_life.State)
         {
             case Http1ConnectionState.Idle when _phaseClock.IsOver(
                 _isDraining ? ~stamp : stamp, nowMilliseconds, _isDraining ? _limits.DrainGrace : _limits.IdleTimeout):
             case Http1ConnectionState.Head when _phaseClock.IsOver(stamp, nowMilliseconds, _limits.HeadTimeout):
-            case Http1ConnectionState.Draining when _phaseClock.IsOver(stamp, nowMilliseconds, _limits.LingerTimeout):
+            case Http1ConnectionState.Draining or Http1ConnectionState.Lingering when _phaseClock.IsOver(stamp, nowMilliseconds, _limits.LingerTimeout):
                 _expiredStamp = stamp;
                 _input.Cancel();
                 break;
@@ -217,7 +217,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
     internal void OnRequestComplete()
     {
         Interlocked.MemoryBarrier();
-        if (_isDispatched && _state == Http1ConnectionState.Exchange)
+        if (_isDispatched && _life.State == Http1ConnectionState.Exchange)
         {
             ReadAhead();
         }
@@ -230,7 +230,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
 
     private ConnectionCloseReason DrainedWith => (ConnectionCloseReason)Volatile.Read(ref _drainReason);
 
-    private bool IsExpired => _expiredStamp == _phaseStamp;
+    private bool IsExpired => _expiredStamp == _life.Stamp;
 
     // Not in the async method: a batch never crosses an await.
     private ValueTask Dispatch(IHttpExchangeHandler handler)
@@ -264,12 +264,6 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
         }
     }
 
-    private void MoveTo(Http1ConnectionState state)
-    {
-        _state = state;
-        _phaseStamp = (_phaseStamp + 1) & int.MaxValue;
-    }
-
     // One look at what is at hand. reason: the connection ends without an answer, or with a 408.
     private Http1ParseStatus ReadHead(out ConnectionCloseReason reason)
     {
@@ -300,7 +294,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
 
         if (IsExpired)
         {
-            if (_state == Http1ConnectionState.Head)
+            if (_life.State == Http1ConnectionState.Head)
             {
                 Reject(new Http1Error(408, "request_head_timeout"));
                 reason = ConnectionCloseReason.HeadTimeout;
@@ -313,9 +307,9 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
             return status;
         }
 
-        if (_parser.HasBegun && _state == Http1ConnectionState.Idle)
+        if (_parser.HasBegun && _life.State == Http1ConnectionState.Idle)
         {
-            MoveTo(Http1ConnectionState.Head);
+            _life.On(Http1ConnectionEvent.HeadBegun);
         }
 
         _input.Release();
@@ -350,7 +344,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
             return true;
         }
 
-        MoveTo(Http1ConnectionState.Draining);
+        _life.On(Http1ConnectionEvent.ResponseComplete);
         long drained = 0;
         while (AbortedWith == ConnectionCloseReason.None && !IsExpired)
         {
@@ -378,12 +372,18 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
 
     private async Task CloseAsync(ConnectionCloseReason reason, bool lingers)
     {
-        MoveTo(Http1ConnectionState.Closing);
+        _life.On(Http1ConnectionEvent.End);
         await _output.WaitForLevelAsync(0).ConfigureAwait(false);
+        _life.On(Http1ConnectionEvent.OutputSent);
 
-        // Closing on bytes that nobody read makes the kernel answer with a reset, which can overtake our last response. So the peer gets the time
-        // to read it and to close first.
-        MoveTo(Http1ConnectionState.Draining);
+        // Closing on bytes that nobody read makes the kernel answer with a reset, which can overtake our last response. So the peer is told first that
+        // nothing follows, and gets the time to read it and to close (RFC 9112 section 9.6). Not after a message that broke off: that is no orderly end.
+        lingers = !EndedAbruptly && (lingers || (_input.IsHeld && !_input.Buffer.IsEmpty));
+        if (lingers)
+        {
+            _output.CloseWhenSent();
+        }
+
         long thrownAway = 0;
         while (lingers && AbortedWith == ConnectionCloseReason.None && !IsExpired && !_output.IsDead && thrownAway <= _limits.MaxDrainBytes)
         {
@@ -404,7 +404,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
 
         EndedAbruptly |= _output.IsDead && reason != ConnectionCloseReason.PeerClosed;
         _closeReason = AbortedWith is var aborted && aborted != ConnectionCloseReason.None ? aborted : reason;
-        _state = Http1ConnectionState.Closed;
+        _life.On(Http1ConnectionEvent.PeerDone);
         _output.Kill();
     }
 

@@ -152,7 +152,7 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
         }
 
         MustClose |= _connection.IsDraining || framing.Kind == BodyKind.UntilClose
-            || (ConnectionOptionsReader.Read(head.Fields) & ConnectionOptions.Close) != 0;
+            || (ConnectionOptionsReader.TryRead(head.Fields, int.MaxValue, out var asked) && (asked & ConnectionOptions.Close) != 0);
         var options = MustClose ? ConnectionOptions.Close
             : Request.Version == HttpProtocolVersion.Http10 ? ConnectionOptions.KeepAlive
             : ConnectionOptions.None;

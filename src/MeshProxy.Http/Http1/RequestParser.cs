@@ -13,6 +13,7 @@ public sealed class RequestParser : HeadParser
     private readonly byte[] _scheme;
     private bool _skippedEmptyLine;
     private bool _hasHost;
+    private bool _isAbsolute;
 
     /// <summary>Fills <paramref name="head"/>; <paramref name="scheme"/> is what the connection speaks, "http" or "https".</summary>
     public RequestParser(RequestHead head, byte[] scheme, Http1Limits limits)
@@ -41,6 +42,7 @@ public sealed class RequestParser : HeadParser
         _head.Clear();
         _skippedEmptyLine = false;
         _hasHost = false;
+        _isAbsolute = false;
         Framing = default;
         Connection = default;
         ExpectsContinue = false;
@@ -116,7 +118,14 @@ public sealed class RequestParser : HeadParser
             return false;
         }
 
-        Connection = ConnectionOptionsReader.Read(_head.Fields);
+        if (!ConnectionOptionsReader.TryRead(_head.Fields, Limits.MaxFields, out var options))
+        {
+            Fail(431, "too_many_connection_options");
+            return false;
+        }
+
+        // An HTTP/1.0 client that takes us for its proxy may have passed on a keep-alive that it does not understand itself (RFC 9112 section 9.3).
+        Connection = _isAbsolute && _head.Version == HttpProtocolVersion.Http10 ? options & ~ConnectionOptions.KeepAlive : options;
         if (!ReadUpgrade())
         {
             return false;
@@ -129,8 +138,32 @@ public sealed class RequestParser : HeadParser
         }
 
         Framing = framing;
-        ExpectsContinue = _head.Version == HttpProtocolVersion.Http11 && framing.Kind is BodyKind.Length or BodyKind.Chunked
-            && _head.Fields.TryGet(KnownField.Expect, out var expectation) && Ascii.EqualsIgnoreCase(expectation, "100-continue"u8);
+        return _head.Version == HttpProtocolVersion.Http10 || !_head.Fields.Contains(KnownField.Expect) || ReadExpectations();
+    }
+
+    // RFC 9110 section 10.1.1: 100-continue means something only before content; HTTP/1.0 does not know it. Anything else would have to be understood by all
+    // who pass it on, and is not by us.
+    private bool ReadExpectations()
+    {
+        for (var i = 0; i < _head.Fields.Count; i++)
+        {
+            var line = _head.Fields[i];
+            var rest = line.Known == KnownField.Expect ? line.Value : default;
+            while (!rest.IsEmpty)
+            {
+                var expectation = Http1Syntax.NextElement(ref rest);
+                if (Ascii.EqualsIgnoreCase(expectation, "100-continue"u8))
+                {
+                    ExpectsContinue = Framing.Kind is BodyKind.Length or BodyKind.Chunked;
+                }
+                else if (!expectation.IsEmpty)
+                {
+                    Fail(417, "unknown_expectation");
+                    return false;
+                }
+            }
+        }
+
         return true;
     }
 
@@ -227,6 +260,7 @@ public sealed class RequestParser : HeadParser
             return false;
         }
 
+        _isAbsolute = true;
         return ResolveAbsolute(target);
     }
 
@@ -239,9 +273,13 @@ public sealed class RequestParser : HeadParser
             return false;
         }
 
-        if (!Ascii.EqualsIgnoreCase(target[..prefix], _scheme))
+        var scheme = target[..prefix];
+        if (!Ascii.EqualsIgnoreCase(scheme, _scheme))
         {
-            Fail(400, "target_scheme_differs");
+            // RFC 9112 section 3.3: the target's scheme is the request's. A resource of https is not served over a connection that is not secured, nor one of
+            // http as if it were https (RFC 9110 sections 7.4 and 15.5.20). A TLS terminator before us sends origin-form, as to any gateway.
+            var isMisdirected = Ascii.EqualsIgnoreCase(scheme, "http"u8) || Ascii.EqualsIgnoreCase(scheme, "https"u8);
+            Fail(isMisdirected ? 421 : 400, isMisdirected ? "target_scheme_differs" : "unsupported_target_scheme");
             return false;
         }
 

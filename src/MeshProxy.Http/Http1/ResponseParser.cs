@@ -50,7 +50,13 @@ public sealed class ResponseParser : HeadParser
         }
 
         Framing = framing;
-        Connection = ConnectionOptionsReader.Read(_head.Fields);
+        if (!ConnectionOptionsReader.TryRead(_head.Fields, Limits.MaxFields, out var options))
+        {
+            Fail(431, "too_many_connection_options");
+            return false;
+        }
+
+        Connection = options;
         return true;
     }
 

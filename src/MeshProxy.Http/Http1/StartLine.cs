@@ -7,8 +7,8 @@ internal static class StartLine
 
     /// <summary>Reads "HTTP/d.d" at the start of <paramref name="input"/>.</summary>
     /// <param name="input">The bytes.</param>
-    /// <param name="version">1.0 or 1.1.</param>
-    /// <param name="isKnown">False for a well-formed version that is neither.</param>
+    /// <param name="version">1.0 or 1.1; a higher minor version is read as 1.1 (RFC 9110 section 2.5).</param>
+    /// <param name="isKnown">False for a well-formed version of another major version.</param>
     public static Http1ParseStatus ReadVersion(ReadOnlySpan<byte> input, out HttpProtocolVersion version, out bool isKnown)
     {
         version = HttpProtocolVersion.Http11;
@@ -39,6 +39,12 @@ internal static class StartLine
             }
         }
 
-        return input.Length < VersionLength ? Http1ParseStatus.NeedMore : Http1ParseStatus.Done;
+        if (input.Length < VersionLength)
+        {
+            return Http1ParseStatus.NeedMore;
+        }
+
+        isKnown = input[prefix.Length] == '1';
+        return Http1ParseStatus.Done;
     }
 }

@@ -469,6 +469,21 @@ public sealed class ServerConnectionTests
     }
 
     [Test]
+    public void TheLastResponseIsFollowedByAFinWhileTheRestIsReadAway()
+    {
+        Start(Echo);
+        _client.Send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + Get);
+        Assert.That(_client.Take(), Does.EndWith("connection: close\r\n\r\nok"));
+        Assert.That(_client.HasEnded);
+        Assert.That(_run.IsCompleted, Is.False, "a reset for the second request would overtake the response");
+        _client.Send(Get);
+        _client.Close();
+        Assert.That(_run.IsCompletedSuccessfully);
+        Assert.That(_server.TotalExchanges, Is.EqualTo(1));
+        Assert.That(_server.EndedAbruptly, Is.False);
+    }
+
+    [Test]
     public void LingeringEnds()
     {
         Start(Echo);

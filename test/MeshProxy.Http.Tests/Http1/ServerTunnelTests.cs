@@ -117,6 +117,8 @@ public sealed class ServerTunnelTests
         });
         _client.Send(Connect + Get);
         Assert.That(_client.Take(), Is.EqualTo("HTTP/1.1 405 Method Not Allowed\r\n" + Date + "content-length: 0\r\nconnection: close\r\n\r\n"));
+        Assert.That(_client.HasEnded);
+        _client.Close();
         Assert.That(_run.IsCompletedSuccessfully);
         Assert.That(_server.TotalExchanges, Is.EqualTo(1));
     }
