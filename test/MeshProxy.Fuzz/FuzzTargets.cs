@@ -8,7 +8,7 @@ public static class FuzzTargets
     /// <summary>New ones.</summary>
     public static IReadOnlyList<FuzzTarget> All =>
     [
-        new Http1RequestTarget(), new Http1ResponseTarget(), new ChunkedTarget(), new Http1ConnectionTarget(), new HpackDecodeTarget(), new HpackEncodeTarget(), new HuffmanTarget(),
+        new Http1RequestTarget(), new Http1ResponseTarget(), new ChunkedTarget(), new Http1GeneratedTarget(), new Http1ConnectionTarget(), new HpackDecodeTarget(), new HpackEncodeTarget(), new HuffmanTarget(),
         new Http2ServerTarget(), new Http2ClientTarget(), new ClientHelloTarget(),
     ];
 }

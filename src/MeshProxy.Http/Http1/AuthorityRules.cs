@@ -89,12 +89,28 @@ internal static class AuthorityRules
         return true;
     }
 
+    // RFC 3986 section 3.2.2: an octet has no leading zero. The class library lets some pass, and other readers take them for octal.
+    private static bool HasOctalLook(ReadOnlySpan<byte> ipv4)
+    {
+        foreach (var octet in ipv4.Split((byte)'.'))
+        {
+            var text = ipv4[octet];
+            if (text.Length > 1 && text[0] == '0' && text.Length != ipv4.Length)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     private static bool IsValidHost(ReadOnlySpan<byte> host)
     {
         if (host[0] == '[')
         {
             var inner = host[1..^1];
-            return inner.Contains((byte)':') && inner.IndexOfAnyExcept(Http1Syntax.IpLiteral) < 0 && IPAddress.IsValidUtf8(inner);
+            return inner.Contains((byte)':') && inner.IndexOfAnyExcept(Http1Syntax.IpLiteral) < 0 && IPAddress.IsValidUtf8(inner)
+                && !HasOctalLook(inner[(inner.LastIndexOf((byte)':') + 1)..]);
         }
 
         while (true)

@@ -14,6 +14,7 @@ internal static partial class Http1Reading
     private const int MaxMethod = 32;
     private const int MaxFields = 100;
     private const int MaxChunkExtension = 256;
+    private const string Token = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
 
     // RFC 9110 section 6.5.1 leaves it to each field; these frame, route or authenticate, or are the proxy's own.
     private static readonly string[] s_notInTrailers =
@@ -46,18 +47,22 @@ internal static partial class Http1Reading
             return "refused";
         }
 
-        var (method, version) = (line.Groups["method"].Value, line.Groups["minor"].Value == "1" ? "Http11" : "Http10");
+        var (method, version) = (line.Groups["method"].Value, line.Groups["minor"].Value == "0" ? "Http10" : "Http11");
         var hosts = fields.Where(field => field.Name == "host").Select(field => field.Value).ToArray();
         if (hosts.Length > 1 || (hosts.Length == 0 && version == "Http11") || hosts.Any(host => !IsAuthority(host))
             || Target(method, line.Groups["target"].Value, hosts.FirstOrDefault()) is not { } target
-            || RequestFraming(fields, version) is not { } framing)
+            || Options(fields) is not { } connection || !IsUnderstood(fields, version)
+            || RequestFraming(fields, version, method, connection.Contains("upgrade")) is not { } framing)
         {
             return "refused";
         }
 
-        fields.RemoveAll(field => field.Name == "host");
-        var connection = Options(fields);
-        persists = version == "Http11" ? !connection.Contains("close") : connection.Contains("keep-alive") && !connection.Contains("close");
+        // What asks for another protocol is for this connection alone.
+        fields.RemoveAll(field => field.Name is "host" or "upgrade" or "http2-settings");
+
+        // As a proxy of an HTTP/1.0 client: RFC 9112 section 9.3.
+        var isProxied = method != "CONNECT" && line.Groups["target"].Value[0] is not ('/' or '*');
+        persists = method != "CONNECT" && !connection.Contains("close") && (version == "Http11" || (connection.Contains("keep-alive") && !isProxied));
         return $"{method} http://{target.Authority} {target.Path} {version}{Write(fields)} {Body(framing, input, end + 4, out length)}";
     }
 
@@ -76,8 +81,8 @@ internal static partial class Http1Reading
             return "refused";
         }
 
-        var (status, version) = (int.Parse(line.Groups["status"].Value, CultureInfo.InvariantCulture), line.Groups["minor"].Value == "1" ? "Http11" : "Http10");
-        if (status is < 100 or > 599 || Framing(fields, version) is not { } framing)
+        var (status, version) = (int.Parse(line.Groups["status"].Value, CultureInfo.InvariantCulture), line.Groups["minor"].Value == "0" ? "Http10" : "Http11");
+        if (status is < 100 or > 599 || Options(fields) is null || Framing(fields, version) is not { } framing)
         {
             return "refused";
         }
@@ -103,7 +108,7 @@ internal static partial class Http1Reading
             {
                 // A chunk line that is not whole may be wrong already: both are said.
                 var line = input.EndsWith('\r') ? input[at..^1] : input[at..];
-                return at < input.Length && !ChunkLine().IsMatch(line) ? $"| more or refused | {body} |" : $"| body | {body} |";
+                return at < input.Length && (!ChunkLine().IsMatch(line) || line.Length > MaxChunkExtension) ? $"| more or refused | {body} |" : $"| body | {body} |";
             }
 
             var chunk = ChunkLine().Match(input[at..end]);
@@ -177,8 +182,9 @@ internal static partial class Http1Reading
             return $"{framing} {Chunked(input, at, out length)}";
         }
 
-        if (framing == "UntilClose:0")
+        if (framing is "UntilClose:0" or "Tunnel:0")
         {
+            length = framing == "Tunnel:0" ? at : 0;
             return $"{framing} | body | {input[at..]} |";
         }
 
@@ -211,11 +217,39 @@ internal static partial class Http1Reading
         return fields.Count - Math.Max(0, cookies - 1) > MaxFields ? null : fields;
     }
 
-    private static string? RequestFraming(List<(string Name, string Value)> fields, string version)
+    private static string? RequestFraming(List<(string Name, string Value)> fields, string version, string method, bool upgrades)
     {
+        // RFC 9110 section 7.8: an offer counts in a GET of HTTP/1.1 without content; h2c is no more (RFC 9113 section 3.1).
+        var protocol = !upgrades || method != "GET" || version != "Http11" ? null : fields.Where(field => field.Name == "upgrade")
+            .SelectMany(field => field.Value.Split(',')).Select(offer => offer.Trim(' ', '\t').ToLowerInvariant())
+            .FirstOrDefault(offer => Protocol().IsMatch(offer) && offer != "h2c");
+        if (protocol == "websocket"
+            && (fields.Where(field => field.Name == "sec-websocket-key").Select(field => field.Value).ToArray() is not [var key] || !WebSocketKey().IsMatch(key)))
+        {
+            return null;
+        }
+
         var framing = Framing(fields, version);
-        return framing == "UntilClose:0" ? "None:0" : framing;
+        framing = framing == "UntilClose:0" ? "None:0" : framing;
+        if (framing is not (null or "None:0"))
+        {
+            // Content that has no meaning.
+            return method is "CONNECT" or "TRACE" ? null : framing;
+        }
+
+        if (framing is null || (protocol is null && method != "CONNECT"))
+        {
+            return framing;
+        }
+
+        fields.RemoveAll(field => field.Name == "content-length");
+        return "Tunnel:0";
     }
+
+    // RFC 9110 section 10.1.1: an expectation that nobody here knows is refused; HTTP/1.0 has none.
+    private static bool IsUnderstood(List<(string Name, string Value)> fields, string version) => version == "Http10" || fields
+        .Where(field => field.Name == "expect").SelectMany(field => field.Value.Split(','))
+        .All(expectation => expectation.Trim(' ', '\t').ToLowerInvariant() is "" or "100-continue");
 
     // RFC 9112 section 6.3; null: refused.
     private static string? Framing(List<(string Name, string Value)> fields, string version)
@@ -281,7 +315,17 @@ internal static partial class Http1Reading
     private static bool IsAuthority(string text)
     {
         var match = Authority().Match(text);
-        return match.Success && (match.Groups["port"].Length == 0 || int.Parse(match.Groups["port"].Value, CultureInfo.InvariantCulture) <= 65535);
+        return match.Success && (text[0] != '[' || IsIpv6(match.Groups["host"].Value[1..^1])) && (match.Groups["port"].Length == 0 || int.Parse(match.Groups["port"].Value, CultureInfo.InvariantCulture) <= 65535);
+    }
+
+    // RFC 3986 section 3.2.2: eight groups, or fewer around one "::"; the last two may be an IPv4 address.
+    private static bool IsIpv6(string text)
+    {
+        var halves = text.Split("::");
+        var groups = halves.SelectMany(half => half.Length == 0 ? [] : half.Split(':')).ToArray();
+        var hasIpv4 = halves[^1].Length > 0 && Ipv4().IsMatch(groups[^1]);
+        return halves.Length <= 2 && (hasIpv4 ? groups[..^1] : groups).All(group => Group().IsMatch(group))
+            && (groups.Length + (hasIpv4 ? 1 : 0)) is var count && (halves.Length == 1 ? count == 8 : count < 8);
     }
 
     private static bool IsSame(string left, string right)
@@ -296,16 +340,22 @@ internal static partial class Http1Reading
         }
     }
 
-    private static string[] Options(List<(string Name, string Value)> fields) =>
-        [.. fields.Where(field => field.Name == "connection").SelectMany(field => field.Value.Split(',')).Select(option => option.Trim(' ', '\t').ToLowerInvariant())];
+    // Null: more than anybody means.
+    private static string[]? Options(List<(string Name, string Value)> fields)
+    {
+        string[] options = [.. fields.Where(field => field.Name == "connection")
+            .SelectMany(field => field.Value.TrimEnd(' ', '\t') is { Length: > 0 } list ? (list[^1] == ',' ? list[..^1] : list).Split(',') : [])
+            .Select(option => option.Trim(' ', '\t').ToLowerInvariant())];
+        return options.Length > MaxFields ? null : options;
+    }
 
     private static string Write(IEnumerable<(string Name, string Value)> fields) => string.Concat(fields.Select(field => $" [{field.Name}: {field.Value}]"));
 
-    [GeneratedRegex(@"\A(?<method>[!#$%&'*+.^_`|~0-9A-Za-z-]+) (?<target>[!-""$-~]+) HTTP/1\.(?<minor>[01])\z")]
+    [GeneratedRegex(@"\A(?<method>[!#$%&'*+.^_`|~0-9A-Za-z-]+) (?<target>[!-""$-~]+) HTTP/1\.(?<minor>[0-9])\z")]
     private static partial Regex RequestLine();
 
     // The space before an empty reason may be missing.
-    [GeneratedRegex(@"\AHTTP/1\.(?<minor>[01]) (?<status>[0-9]{3})( [\t -~\x80-\xff]*)?\z")]
+    [GeneratedRegex(@"\AHTTP/1\.(?<minor>[0-9]) (?<status>[0-9]{3})( [\t -~\x80-\xff]*)?\z")]
     private static partial Regex StatusLine();
 
     [GeneratedRegex(@"\A(?<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):(?<value>[\t -~\x80-\xff]*)\z")]
@@ -314,13 +364,26 @@ internal static partial class Http1Reading
     [GeneratedRegex(@"\A[0-9]{1,18}\z")]
     private static partial Regex Length();
 
-    [GeneratedRegex(@"\A(?<size>[0-9A-Fa-f]{1,15})(?<extension>([ \t]*;[\t -~\x80-\xff]*)?)\z")]
+    [GeneratedRegex(@"\A(?<size>[0-9A-Fa-f]{1,15})(?<extension>([ \t]*;[ \t]*" + Token + @"([ \t]*=[ \t]*(" + Token + @"|""([\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*""))?)*)\z")]
     private static partial Regex ChunkLine();
 
     [GeneratedRegex(@"\A(?<scheme>[^:/?]+)://(?<authority>[^/?]*)(?<path>.*)\z")]
     private static partial Regex AbsoluteForm();
 
-    [GeneratedRegex(@":[0-9]+\z")]
+    [GeneratedRegex(@"\A" + Token + "(/" + Token + @")?\z")]
+    private static partial Regex Protocol();
+
+    // 16 bytes in base64: 22 digits, of the last of which two bits count.
+    [GeneratedRegex(@"\A[0-9A-Za-z+/]{21}[AQgw]==\z")]
+    private static partial Regex WebSocketKey();
+
+    [GeneratedRegex(@"\A[0-9A-Fa-f]{1,4}\z")]
+    private static partial Regex Group();
+
+    [GeneratedRegex(@"\A((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(?!\z)|\z)){4}\z")]
+    private static partial Regex Ipv4();
+
+    [GeneratedRegex(@":0*[1-9][0-9]*\z")]
     private static partial Regex WithPort();
 
     // RFC 3986 section 3.2 without user information and "," in a name, and without an encoded control or delimiter.

@@ -144,7 +144,7 @@ internal sealed class Http1Feed
             }
             else
             {
-                var count = _framing.Kind == BodyKind.UntilClose ? input.Length : Math.Min(_left, input.Length);
+                var count = _framing.Kind is BodyKind.UntilClose or BodyKind.Tunnel ? input.Length : Math.Min(_left, input.Length);
                 TakeBody(ref input, count);
                 _left -= count;
                 if (_framing.Kind == BodyKind.Length && _left == 0)

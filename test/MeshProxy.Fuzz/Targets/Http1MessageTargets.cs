@@ -14,7 +14,7 @@ internal sealed class Http1RequestTarget : FuzzTarget
         "\\r\\n", "\\n", "\\r", "\\r\\n\\r\\n", ":", " ", "\\t", "\\x00", ",", ";", "0", "1", "chunked", "identity", "Content-Length: 5\\r\\n", "Content-Length: 05\\r\\n", "Content-Length: +5\\r\\n",
         "Transfer-Encoding: chunked\\r\\n", "Transfer-Encoding : chunked\\r\\n", "Transfer-Encoding: chunked, chunked\\r\\n", "Transfer-Encoding:\\tchunked\\r\\n", "Host: a\\r\\n", "Host: b:80\\r\\n",
         "Connection: close\\r\\n", "Connection: keep-alive\\r\\n", "Connection: Upgrade\\r\\nUpgrade: websocket\\r\\n", "Expect: 100-continue\\r\\n", "Cookie: a=b\\r\\n", "X: y\\r\\n", " folded\\r\\n",
-        "HTTP/1.0", "HTTP/1.1", "HTTP/2.0", "GET ", "HEAD ", "POST ", "OPTIONS * ", "CONNECT a:1 ", "http://a", "http://A:80/", "https://a/", "http://a?x", "//", "[::1]", ":65536", "%41", "%00", "\\x80", "#",
+        "HTTP/1.0", "HTTP/1.1", "HTTP/2.0", "GET ", "HEAD ", "POST ", "OPTIONS * ", "CONNECT a:1 ", "TRACE ", "HTTP/1.2", "Upgrade: foo\\r\\nConnection: upgrade\\r\\n", "Upgrade: h2c, websocket\\r\\n", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\n", "Expect: x\\r\\n", "http://a", "http://A:80/", "https://a/", "http://a?x", "//", "[::1]", "[1:2::3.4.5.6]", "::", "0:", ":65536", "%41", "%00", "\\x80", "#",
         "5\\r\\nhello\\r\\n0\\r\\n\\r\\n", "5;x=\\\"y\\\"\\r\\n", "00000000000000005\\r\\n", "0\\r\\nx: y\\r\\nContent-Length: 1\\r\\n\\r\\n", "GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n",
     ];
 
@@ -65,7 +65,7 @@ internal sealed class ChunkedTarget : FuzzTarget
 
     public override IReadOnlyList<string> Tokens { get; } =
     [
-        "\\r\\n", "\\n", "\\r", ";", " ;", "\\t", ";a=b", ";a=\\\"b\\r\\n\\\"", "0", "0\\r\\n", "0\\r\\n\\r\\n", "5\\r\\nhello\\r\\n", "A", "f", "0x5", "-1", "+5", "5 ", "000000000000005", "0000000000000005", "fffffffffffffff",
+        "\\r\\n", "\\n", "\\r", ";", " ;", "\\t", ";a=b", "\\t=\\t", "\\\"", "\\\\", ";a=\\\"b\\r\\n\\\"", "0", "0\\r\\n", "0\\r\\n\\r\\n", "5\\r\\nhello\\r\\n", "A", "f", "0x5", "-1", "+5", "5 ", "000000000000005", "0000000000000005", "fffffffffffffff",
         "7fffffffffffffff", "x: y\\r\\n", "content-length: 4\\r\\n", "Trailer: x\\r\\n", " folded\\r\\n", "\\x00", "\\x80",
     ];
 
