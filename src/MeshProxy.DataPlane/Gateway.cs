@@ -106,11 +106,11 @@ internal sealed class Gateway
 
         if (section.TlsRoutes.Match(info.ServerName) is { } route)
         {
-            await _services.ServeTcpAsync(connection, route, Direction.Gateway, info, sendsReadyByte: false);
+            await _services.ServeTcpAsync(connection, route, Direction.Gateway, info);
         }
         else if (section.TlsRoutes.IsEmpty || section.TcpBackends.All.Count > 0)
         {
-            await _services.ServeTcpAsync(connection, section.TcpBackends, Direction.Gateway, info, sendsReadyByte: false);
+            await _services.ServeTcpAsync(connection, section.TcpBackends, Direction.Gateway, info);
         }
         else
         {
@@ -122,7 +122,7 @@ internal sealed class Gateway
     {
         if (section.TlsRoutes.Match(info.ServerName) is { } route)
         {
-            await _services.ServeTcpAsync(connection, route, Direction.Gateway, info, sendsReadyByte: false);
+            await _services.ServeTcpAsync(connection, route, Direction.Gateway, info, isTls: true);
         }
         else
         {

@@ -109,6 +109,11 @@ internal sealed class Inbound(ProxyServices services, TlsServerStep tls)
                 return RouteDecision.Refuse(FailureCause.NoRoute, $"undeclared_port: this workload does not serve {service} any more");
             }
 
+            if (target.Protocol.IsOpaque())
+            {
+                return RouteDecision.Refuse(FailureCause.Unsupported, $"opaque_port: {service} is declared {target.Protocol}, and a request came: declare its appProtocol http, http2 or grpc");
+            }
+
             var http2 = target.Protocol.IsHttp2() || (target.Protocol == AppProtocol.Undeclared && LocalReply.IsGrpc(request));
             return new RouteDecision(new RouteMatch(http2 ? target.Http2 : target.Http1, 0), default);
         }

@@ -45,7 +45,7 @@ internal sealed class Outbound(ProxyServices services)
         }
         else if (services.Options.AllowEgress)
         {
-            await services.ServeTcpAsync(connection, services.PassThrough(original), Direction.Outbound, info, sendsReadyByte: false);
+            await services.ServeTcpAsync(connection, services.PassThrough(original), Direction.Outbound, info);
         }
         else if (await services.DetectHttpAsync(connection) is { } version)
         {
@@ -98,19 +98,30 @@ internal sealed class Outbound(ProxyServices services)
             return;
         }
 
-        var version = port.Protocol switch
+        HttpProtocolVersion? version = null;
+        var isTls = false;
+        if (port.Protocol.IsHttp())
         {
-            AppProtocol.Http or AppProtocol.WebSocket or AppProtocol.Http2 or AppProtocol.Grpc => await services.DetectDeclaredHttpAsync(connection),
-            AppProtocol.Undeclared => await services.DetectHttpAsync(connection),
-            _ => null,
-        };
+            version = await services.DetectDeclaredHttpAsync(connection);
+        }
+        else if (port.Protocol == AppProtocol.Undeclared || (port.OriginatesTls && port.Protocol != AppProtocol.Tcp))
+        {
+            // Where we would speak TLS, an application that does so itself is left to it. (On a port that is declared tcp the server may speak first.)
+            var detected = await services.DetectAsync(connection, port.Protocol == AppProtocol.Undeclared ? services.Options.DetectionTimeout : services.Options.FirstByteTimeout);
+            isTls = detected == DetectedProtocol.Tls;
+            version = !port.TakesRequests ? null
+                : detected == DetectedProtocol.Http1 ? HttpProtocolVersion.Http11
+                : detected == DetectedProtocol.Http2 ? HttpProtocolVersion.Http2
+                : null;
+        }
+
         if (version is { } spoken)
         {
             await services.ServeHttpAsync(connection, spoken, new OutboundConnection(services, info, port.Cluster, null));
         }
         else
         {
-            await services.ServeTcpAsync(connection, port.TcpBackends, Direction.Outbound, info, sendsReadyByte: false);
+            await services.ServeTcpAsync(connection, port.TcpBackends, Direction.Outbound, info, isTls: isTls);
         }
     }
 
@@ -125,7 +136,7 @@ internal sealed class Outbound(ProxyServices services)
         }
         else if (port.TlsRoutes.Match(serverName) is { } route)
         {
-            await services.ServeTcpAsync(connection, route, Direction.Outbound, info, sendsReadyByte: false);
+            await services.ServeTcpAsync(connection, route, Direction.Outbound, info, isTls: true);
         }
         else
         {
@@ -188,7 +199,7 @@ internal sealed class Outbound(ProxyServices services)
                 return RouteDecision.Refuse(FailureCause.RefusedConfiguration, $"refused_configuration: service {destination.Config.Service}: {refused}");
             }
 
-            if (port is null || port.Protocol.IsOpaque())
+            if (port is null || !port.TakesRequests)
             {
                 return RouteDecision.Refuse(FailureCause.NoRoute,
                     $"no_port: {Text(request.Authority)} does not name an HTTP port of service {destination.Config.Service}; it has {string.Join(", ", destination.Ports.Values.Select(p => $"{p.Cluster.Port} ({p.Protocol})"))}");

@@ -68,7 +68,7 @@ public sealed class ProxyServer : IAsyncDisposable
         _listenerFactory = listenerFactory;
         _trust = identity;
         _log = loggers.CreateLogger("meshproxy");
-        var connector = new UpstreamConnector(dialer, identity is null ? null : new TlsClientStep(identity, identity, time));
+        var connector = new UpstreamConnector(dialer, new TlsClientStep(identity, identity, time));
         _inboundTls = identity is null ? null : TlsServerStep.ForMesh(identity, identity, time);
         var random = new Random(System.Security.Cryptography.RandomNumberGenerator.GetInt32(int.MaxValue));
         var clusterServices = new ClusterServices(connector, identity, options.TrustDomain, telemetry.Meters, time, random);

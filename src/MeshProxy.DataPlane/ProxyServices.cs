@@ -82,9 +82,15 @@ internal sealed class ProxyServices(
     }
 
     /// <summary>Serves opaque bytes on a connection until it ends. Never throws.</summary>
-    public async Task ServeTcpAsync(ConnectionContext connection, WeightedBackends backends, Direction direction, ConnectionInfo info, bool sendsReadyByte)
+    /// <param name="connection">The connection; closed at the end.</param>
+    /// <param name="backends">Where its bytes may go.</param>
+    /// <param name="direction">For metrics and logs.</param>
+    /// <param name="info">Who the downstream is.</param>
+    /// <param name="sendsReadyByte">Whether the downstream is a sidecar that waits for the ready byte.</param>
+    /// <param name="isTls">Whether the bytes are TLS that the client and somebody behind us end.</param>
+    public async Task ServeTcpAsync(ConnectionContext connection, WeightedBackends backends, Direction direction, ConnectionInfo info, bool sendsReadyByte = false, bool isTls = false)
     {
-        var forwarder = new TcpForwarder(Forwarding, connector, _tcpLimits);
+        var forwarder = new TcpForwarder(Forwarding, connector, _tcpLimits, isTls);
         var entry = new TcpConnectionEntry(connection, forwarder, direction, info);
         Registry.Add(entry);
         Forwarding.Telemetry.Meters.OnConnectionOpened(direction, info);

@@ -64,6 +64,43 @@ internal sealed class DiscoveryTests
     }
 
     [Test]
+    public async Task A_sidecar_that_would_pass_over_a_policy_for_TLS_is_told_to_refuse()
+    {
+        await using var mesh = await TestControlPlane.StartAsync();
+        await mesh.ApplyAsync(TestControlPlane.Service("payments"));
+        var channel = await mesh.WorkloadAsync(TestControlPlane.Id("checkout"));
+        using var old = await TestSidecar.ConnectAsync(channel, "checkout-1");
+        using var current = await TestSidecar.ConnectAsync(channel, "checkout-2", capabilities: ["http", "backend-tls"]);
+        foreach (var sidecar in new[] { old, current })
+        {
+            await sidecar.SubscribeAsync(Payments);
+            var plain = await sidecar.ReadUntilAsync(received => received.Units?.Any(unit => unit.Name == Payments) == true);
+            Assert.That(plain.Unit(Payments).Destination.HasRefused, Is.False);
+        }
+
+        await mesh.ApplyAsync(
+            """
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: BackendTLSPolicy
+            metadata: {name: tls, namespace: shop}
+            spec:
+              targetRefs: [{kind: Service, name: payments}]
+              validation: {hostname: payments.example.com, wellKnownCACertificates: System}
+            """);
+        var refused = (await old.ReadUntilAsync(received => received.Units?.Any(unit => unit.Name == Payments) == true)).Unit(Payments).Destination;
+        Assert.That(refused.Refused, Does.Contain("UnsupportedBySidecar").And.Contain("backend-tls"));
+        Assert.That(refused.Ports, Is.Empty);
+        Assert.That((await mesh.WaitForStatusAsync("checkout-1", status => status.LastRejection.Length > 0)).LastRejection, Does.StartWith("UnsupportedBySidecar: service/shop/payments needs backend-tls"));
+        var told = (await current.ReadUntilAsync(received => received.Units?.Any(unit => unit.Name == Payments) == true)).Unit(Payments).Destination;
+        Assert.That(told.Ports.Single().Cluster.Tls.ServerName, Is.EqualTo("payments.example.com"));
+
+        await new Resources.ResourcesClient(mesh.Operator()).DeleteAsync(new DeleteRequest { Keys = { new ResourceKey { Kind = "BackendTLSPolicy", Namespace = "shop", Name = "tls" } } });
+        var again = await old.ReadUntilAsync(received => received.Units?.Any(unit => unit.Name == Payments) == true);
+        Assert.That(again.Unit(Payments).Destination.HasRefused, Is.False);
+        await mesh.WaitForStatusAsync("checkout-1", status => status.LastRejection.Length == 0);
+    }
+
+    [Test]
     public async Task Readiness_and_drain_go_out_as_endpoints_alone()
     {
         await using var mesh = await TestControlPlane.StartAsync();
@@ -102,7 +139,7 @@ internal sealed class DiscoveryTests
         }
 
         var held = frame.Units!.Select(unit => new HeldUnit { Name = unit.Name, Revision = unit.Revision }).ToArray();
-        using var again = await TestSidecar.ConnectAsync(channel, "checkout-1", "", held);
+        using var again = await TestSidecar.ConnectAsync(channel, "checkout-1", held: held);
         var first = await again.ReadAsync();
         Assert.That(first.Units!.Select(unit => unit.Name).Order(), Is.EqualTo(new[] { "inbound", Payments }));
         var endpoints = await again.ReadAsync();

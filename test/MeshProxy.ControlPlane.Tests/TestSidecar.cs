@@ -21,12 +21,21 @@ internal sealed class TestSidecar : IDisposable
 
     private TestSidecar(GrpcChannel channel) => _call = new Wire.Discovery.DiscoveryClient(channel).Stream(cancellationToken: _deadline.Token);
 
-    public static async Task<TestSidecar> ConnectAsync(GrpcChannel channel, string workload, string gateway = "", params HeldUnit[] held)
+    public static async Task<TestSidecar> ConnectAsync(GrpcChannel channel, string workload, string gateway = "", IEnumerable<string>? capabilities = null, params HeldUnit[] held)
     {
         var sidecar = new TestSidecar(channel);
         var hello = new Hello { Workload = new ResourceRef { Namespace = "shop", Name = workload }, Version = "test", Gateway = gateway };
         hello.Held.AddRange(held);
-        await sidecar._call.RequestStream.WriteAsync(new SidecarMessage { Hello = hello });
+        hello.Capabilities.AddRange(capabilities ?? []);
+        try
+        {
+            await sidecar._call.RequestStream.WriteAsync(new SidecarMessage { Hello = hello });
+        }
+        catch (RpcException)
+        {
+            // The call was ended before it was read: its status says why, to whoever reads on.
+        }
+
         return sidecar;
     }
 

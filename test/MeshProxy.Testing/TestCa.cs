@@ -70,12 +70,20 @@ public sealed class TestCa : IDisposable
         IssueSvid(spiffeId, _time.GetUtcNow().AddDays(-1), _time.GetUtcNow().AddHours(-1));
 
     /// <summary>A server certificate for DNS names (and loopback), with its key.</summary>
-    public X509Certificate2 IssueServer(params string[] dnsNames)
+    public X509Certificate2 IssueServer(params string[] dnsNames) => IssueServer(null, dnsNames);
+
+    /// <summary>The same, with a URI name too.</summary>
+    public X509Certificate2 IssueServer(Uri? uri, params string[] dnsNames)
     {
         var names = new SubjectAlternativeNameBuilder();
         foreach (var name in dnsNames)
         {
             names.AddDnsName(name);
+        }
+
+        if (uri is not null)
+        {
+            names.AddUri(uri);
         }
 
         names.AddIpAddress(IPAddress.Loopback);

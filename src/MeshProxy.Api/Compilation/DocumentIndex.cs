@@ -26,6 +26,7 @@ internal sealed class DocumentIndex
         Gateways = ordered.OfType<GatewayDocument>().ToDictionary(gateway => gateway.Name);
         GatewayClasses = ordered.OfType<GatewayClassDocument>().ToDictionary(@class => @class.Name.Name);
         Secrets = ordered.OfType<SecretDocument>().ToDictionary(secret => secret.Name);
+        ConfigMaps = ordered.OfType<ConfigMapDocument>().ToDictionary(map => map.Name);
         Routes = [.. ordered.OfType<RouteDocument>()];
         Policies = [.. ordered.OfType<PolicyDocument>()];
         _grants = ordered.OfType<ReferenceGrantDocument>().ToLookup(grant => grant.Name.Namespace);
@@ -42,6 +43,8 @@ internal sealed class DocumentIndex
     public Dictionary<string, GatewayClassDocument> GatewayClasses { get; }
 
     public Dictionary<ResourceName, SecretDocument> Secrets { get; }
+
+    public Dictionary<ResourceName, ConfigMapDocument> ConfigMaps { get; }
 
     public ImmutableArray<RouteDocument> Routes { get; }
 

@@ -13,8 +13,9 @@ public static class MeshCompiler
         var conditions = new ConditionBook();
         var index = new DocumentIndex(input.Documents, errors);
         var policies = new PolicyRefusals(index, conditions);
+        var backendTls = new BackendTlsPolicies(index, conditions);
         var gateways = new GatewayCompiler(index, conditions);
-        var routes = new RouteCompiler(index, input.TrustDomain, policies, conditions, gateways.Slots);
+        var routes = new RouteCompiler(index, input.TrustDomain, policies, backendTls, conditions, gateways.Slots);
         routes.Run();
         foreach (var document in index.All)
         {

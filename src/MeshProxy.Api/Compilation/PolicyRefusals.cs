@@ -4,8 +4,8 @@ using MeshProxy.Model.Config;
 namespace MeshProxy.Api.Compilation;
 
 /// <summary>
-/// What may not be served because a policy on it cannot be enforced. No policy is implemented yet, so each refuses what it is about: a service with an
-/// AuthorizationPolicy that does nothing would look protected. When a target cannot be told, everything in the policy's namespace is meant.
+/// What may not be served because a policy on it cannot be enforced. A kind that is not implemented refuses what it is about: a service with an
+/// AuthorizationPolicy that does nothing would look protected. (What a BackendTLSPolicy forbids, <see cref="BackendTlsPolicies"/> tells.) When a target cannot be told, everything in the policy's namespace is meant.
 /// </summary>
 internal sealed class PolicyRefusals
 {
@@ -16,7 +16,7 @@ internal sealed class PolicyRefusals
 
     public PolicyRefusals(DocumentIndex index, ConditionBook conditions)
     {
-        foreach (var policy in index.Policies)
+        foreach (var policy in index.Policies.Where(policy => policy is not BackendTlsPolicyDocument))
         {
             var reason = $"{policy.Title} is not implemented by this version";
             foreach (var target in policy.TargetRefs)

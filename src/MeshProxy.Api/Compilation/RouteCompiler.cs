@@ -43,17 +43,19 @@ internal sealed class RouteCompiler
     private readonly DocumentIndex _index;
     private readonly TrustDomain _trustDomain;
     private readonly PolicyRefusals _policies;
+    private readonly BackendTlsPolicies _backendTls;
     private readonly ConditionBook _conditions;
     private readonly Dictionary<ResourceName, List<ListenerSlot>> _gateways;
     private readonly Dictionary<ResourceName, List<ServiceSlot>> _services;
     private readonly Dictionary<ResourceName, string> _refused = [];
     private readonly Dictionary<(ResourceName, string), int> _attached = [];
 
-    public RouteCompiler(DocumentIndex index, TrustDomain trustDomain, PolicyRefusals policies, ConditionBook conditions, Dictionary<ResourceName, List<ListenerSlot>> gateways)
+    public RouteCompiler(DocumentIndex index, TrustDomain trustDomain, PolicyRefusals policies, BackendTlsPolicies backendTls, ConditionBook conditions, Dictionary<ResourceName, List<ListenerSlot>> gateways)
     {
         _index = index;
         _trustDomain = trustDomain;
         _policies = policies;
+        _backendTls = backendTls;
         _conditions = conditions;
         _gateways = gateways;
         _services = index.Services.ToDictionary(pair => pair.Key, pair => pair.Value.Ports.Select(port => new ServiceSlot(port)).ToList());
@@ -136,6 +138,7 @@ internal sealed class RouteCompiler
             Id = id,
             Protocol = port.Protocol,
             AllowedServers = [.. ServiceIndex.AllowedServers(_trustDomain, service)],
+            Tls = _backendTls.Of(id.Service, port),
         };
     }
 
@@ -266,7 +269,7 @@ internal sealed class RouteCompiler
         }
 
         var isHttp = route is HttpRouteDocument or GrpcRouteDocument;
-        var fitting = named.Where(slot => Fits(slot.Port.Protocol, route)).ToArray();
+        var fitting = named.Where(slot => Fits(service.Name, slot.Port, route)).ToArray();
         if (fitting.Length == 0)
         {
             _conditions.Refuse(route, "NotAllowedByListeners", $"{parent.Field}: no port of {service.Title} has an appProtocol that a {route.Kind} can route", parent.ToString());
@@ -311,12 +314,16 @@ internal sealed class RouteCompiler
     }
 
     /// <summary>A TLSRoute needs a ClientHello to come first, and where nothing is declared the server might speak first.</summary>
-    private static bool Fits(AppProtocol protocol, RouteDocument route) => route switch
+    private bool Fits(ResourceName service, ServicePort port, RouteDocument route) => route switch
     {
-        HttpRouteDocument or GrpcRouteDocument => protocol == AppProtocol.Undeclared || protocol.IsHttp(),
-        TlsRouteDocument => protocol is AppProtocol.Tls or AppProtocol.Https,
-        _ => protocol == AppProtocol.Undeclared || protocol.IsOpaque(),
+        HttpRouteDocument or GrpcRouteDocument => TakesRequests(service, port),
+        TlsRouteDocument => port.Protocol is AppProtocol.Tls or AppProtocol.Https,
+        _ => port.Protocol == AppProtocol.Undeclared || port.Protocol.IsOpaque(),
     };
+
+    /// <summary>Whether the proxy can speak HTTP to a port: https only where a policy says how its server is judged.</summary>
+    private bool TakesRequests(ResourceName service, ServicePort port) =>
+        !port.Protocol.IsOpaque() || (port.Protocol == AppProtocol.Https && _backendTls.Of(service, port) is not null);
 
     /// <summary>Gives a TLSRoute the server names that no older route of this place has.</summary>
     /// <returns>Null: it has at least one; else what an older route has already.</returns>
@@ -422,8 +429,9 @@ internal sealed class RouteCompiler
             return ("BackendNotFound", $"{backend.Field}: Service {backend.Name} has no port {backend.Port}: it has {string.Join(", ", service.Ports.Select(known => known.Port))}");
         }
 
-        return route is HttpRouteDocument or GrpcRouteDocument && port.Protocol.IsOpaque()
-            ? ("UnsupportedProtocol", $"{backend.Field}: port {backend.Port} of Service {backend.Name} is opaque, and a {route.Kind} sends requests: check its appProtocol")
+        return route is HttpRouteDocument or GrpcRouteDocument && !TakesRequests(backend.Name, port)
+            ? ("UnsupportedProtocol", $"{backend.Field}: port {backend.Port} of Service {backend.Name} is opaque, and a {route.Kind} sends requests: check its appProtocol"
+                + (port.Protocol == AppProtocol.Https ? ", and write a BackendTLSPolicy that says how its server is judged" : ""))
             : (null, null);
     }
 }

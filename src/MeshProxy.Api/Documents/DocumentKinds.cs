@@ -10,6 +10,7 @@ public static class DocumentKinds
     public const string Service = "Service";
     public const string EndpointSlice = "EndpointSlice";
     public const string Secret = "Secret";
+    public const string ConfigMap = "ConfigMap";
     public const string GatewayClass = "GatewayClass";
     public const string Gateway = "Gateway";
     public const string HttpRoute = "HTTPRoute";
@@ -27,7 +28,7 @@ public static class DocumentKinds
     /// <summary>Every kind, in the order in which help lists them.</summary>
     public static readonly IReadOnlyList<string> All =
     [
-        Service, EndpointSlice, Secret, GatewayClass, Gateway, HttpRoute, GrpcRoute, TcpRoute, TlsRoute, ReferenceGrant, BackendTlsPolicy, Workload,
+        Service, EndpointSlice, Secret, ConfigMap, GatewayClass, Gateway, HttpRoute, GrpcRoute, TcpRoute, TlsRoute, ReferenceGrant, BackendTlsPolicy, Workload,
         BackendTrafficPolicy, AuthorizationPolicy, RateLimitPolicy,
     ];
 
@@ -53,6 +54,7 @@ public static class DocumentKinds
         }
 
         names["svc"] = Service;
+        names["cm"] = ConfigMap;
         names["gc"] = GatewayClass;
         names["gtw"] = Gateway;
         names["refgrant"] = ReferenceGrant;

@@ -86,6 +86,7 @@ public static class DocumentReader
                 DocumentKinds.Service => ServiceBinder.Service(fields, metadata),
                 DocumentKinds.EndpointSlice => ServiceBinder.EndpointSlice(fields, metadata),
                 DocumentKinds.Secret => SecretBinder.Secret(fields, metadata),
+                DocumentKinds.ConfigMap => BackendTlsBinder.ConfigMap(fields, metadata),
                 DocumentKinds.GatewayClass => GatewayBinder.GatewayClass(fields, metadata),
                 DocumentKinds.Gateway => GatewayBinder.Gateway(fields, metadata),
                 DocumentKinds.ReferenceGrant => GatewayBinder.ReferenceGrant(fields, metadata),
@@ -93,6 +94,7 @@ public static class DocumentReader
                 DocumentKinds.GrpcRoute => RouteBinder.GrpcRoute(fields, metadata),
                 DocumentKinds.TcpRoute => RouteBinder.TcpRoute(fields, metadata),
                 DocumentKinds.TlsRoute => RouteBinder.TlsRoute(fields, metadata),
+                DocumentKinds.BackendTlsPolicy => BackendTlsBinder.Policy(fields, metadata),
                 DocumentKinds.Workload => WorkloadBinder.Workload(fields, metadata),
                 _ => PolicyBinder.Policy(fields, boundKind, metadata),
             };
@@ -115,7 +117,7 @@ public static class DocumentReader
     /// <summary>Versions of a kind that are read, the preferred one first.</summary>
     private static string[] Versions(string kind) => kind switch
     {
-        DocumentKinds.Service or DocumentKinds.Secret => ["v1"],
+        DocumentKinds.Service or DocumentKinds.Secret or DocumentKinds.ConfigMap => ["v1"],
         DocumentKinds.EndpointSlice => ["discovery.k8s.io/v1"],
         DocumentKinds.GatewayClass or DocumentKinds.Gateway or DocumentKinds.HttpRoute => [GatewayGroup + "/v1", GatewayGroup + "/v1beta1"],
         DocumentKinds.GrpcRoute => [GatewayGroup + "/v1"],

@@ -137,6 +137,7 @@ internal sealed class MessageReader
             Protocol = Protocol(message.Protocol, field + ".protocol"),
             AllowedServers = Each(message.AllowedServers, field + ".allowed_servers", Identity),
             ConnectTimeout = Time(message.ConnectTimeout, field + ".connect_timeout") ?? TimeSpan.FromSeconds(1),
+            Tls = message.Tls is { } tls ? Tls(tls, field + ".tls") : null,
             CircuitBreaker = message.CircuitBreaker is not { } breaker ? defaults : new CircuitBreakerConfig
             {
                 MaxConnections = Count(breaker.MaxConnections, field + ".circuit_breaker.max_connections", 1, int.MaxValue),
@@ -145,6 +146,16 @@ internal sealed class MessageReader
             },
         };
     }
+
+    private UpstreamTlsConfig Tls(Wire.UpstreamTls message, string field) => new()
+    {
+        Policy = Name(message.Policy, field + ".policy"),
+        ServerName = Hostname(message.ServerName, field + ".server_name"),
+        Hostnames = Each(message.Hostnames, field + ".hostnames", Hostname),
+        Uris = Each(message.Uris, field + ".uris", (uri, at) => uri.Length > 0 ? uri : Fault(at, "is empty", "")),
+        AuthoritiesPem = message.AuthoritiesPem,
+        Invalid = message.HasInvalid ? message.Invalid : null,
+    };
 
     private HttpRouteConfig HttpRoute(Wire.HttpRoute message, string field) => new()
     {

@@ -116,6 +116,20 @@ internal static class MessageWriter
             },
         };
         message.AllowedServers.AddRange(cluster.AllowedServers.Select(id => id.ToString()));
+        message.Tls = cluster.Tls is { } tls ? Write(tls) : null;
+        return message;
+    }
+
+    private static Wire.UpstreamTls Write(UpstreamTlsConfig tls)
+    {
+        var message = new Wire.UpstreamTls { Policy = ConfigMapping.ToProto(tls.Policy), ServerName = tls.ServerName, AuthoritiesPem = tls.AuthoritiesPem };
+        message.Hostnames.AddRange(tls.Hostnames);
+        message.Uris.AddRange(tls.Uris);
+        if (tls.Invalid is not null)
+        {
+            message.Invalid = tls.Invalid;
+        }
+
         return message;
     }
 

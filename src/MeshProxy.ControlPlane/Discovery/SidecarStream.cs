@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Globalization;
 using Grpc.Core;
 using MeshProxy.Api.Control.V1;
+using MeshProxy.Api.Mapping;
 using MeshProxy.ControlPlane.Mesh;
 using MeshProxy.ControlPlane.Telemetry;
 using MeshProxy.Model.Config;
@@ -33,12 +34,14 @@ internal sealed class SidecarStream
     private readonly TaskCompletionSource _replaced = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly MeshState _mesh;
     private readonly ResourceName? _gateway;
+    private readonly HashSet<string> _capabilities;
     private readonly ControlPlaneLimits _limits;
     private readonly TimeProvider _time;
     private readonly ControlMeters _meters;
     private readonly EventLog _log;
     private SidecarRecord _record;
     private long _nextRequest;
+    private string _unsupported = "";
     private bool _isClosed;
 
     public SidecarStream(ResourceName workload, SpiffeId identity, Hello hello, MeshState mesh, ControlPlaneLimits limits, TimeProvider time, ControlMeters meters, EventLog log)
@@ -51,6 +54,7 @@ internal sealed class SidecarStream
         _meters = meters;
         _log = log;
         _gateway = hello.Gateway.Length > 0 ? new ResourceName(workload.Namespace, hello.Gateway) : null;
+        _capabilities = hello.Capabilities.Where(Capabilities.AreKnown).ToHashSet(StringComparer.Ordinal);
         _acknowledgements = new Acknowledgements(limits.MaxUnacknowledged);
         _record = new SidecarRecord(workload, identity)
         {
@@ -93,7 +97,7 @@ internal sealed class SidecarStream
                 {
                     AcceptedRevision = Text(_acknowledgements.Accepted),
                     SentRevision = Text(_acknowledgements.Sent),
-                    LastRejection = _acknowledgements.LastRejection,
+                    LastRejection = _acknowledgements.LastRejection is { Length: > 0 } rejection ? rejection : _unsupported,
                 };
             }
         }
@@ -235,8 +239,15 @@ internal sealed class SidecarStream
         // 3. changed units, all of this revision in one frame
         List<MeshUnit> changed = [];
         HashSet<ClusterId> answered = [];
-        foreach (var unit in Units(snapshot, names))
+        var unsupported = "";
+        foreach (var asked in Units(snapshot, names))
         {
+            var unit = Supported(asked, ref unsupported);
+            if (unit is null)
+            {
+                continue;
+            }
+
             var isNew = !_sent.TryGetValue(unit.Name, out var sent);
             if (isNew && isFirst && _held.TryGetValue(unit.Name, out var held) && held == unit.Revision)
             {
@@ -290,6 +301,7 @@ internal sealed class SidecarStream
         lock (_gate)
         {
             _acknowledgements.OnSent(snapshot.Revision);
+            _unsupported = unsupported;
         }
 
         if (wrote && !isFirst)
@@ -312,6 +324,22 @@ internal sealed class SidecarStream
         {
             yield return snapshot.Unit(name);
         }
+    }
+
+    /// <summary>What may be sent of a unit to this sidecar: a service that it cannot enforce whole answers its requests with the reason; listeners stay as they are.</summary>
+    private MeshUnit? Supported(MeshUnit unit, ref string told)
+    {
+        var missing = unit.Needs.Where(need => !_capabilities.Contains(need)).ToArray();
+        if (missing.Length == 0)
+        {
+            return unit;
+        }
+
+        var reason = $"UnsupportedBySidecar: {unit.Name} needs {string.Join(", ", missing)}, which this version of meshproxy lacks: update it";
+        told = told.Length == 0 ? reason : told;
+        return unit.Message.Destination is { } destination
+            ? MeshUnit.Make(unit.Name, new Unit { Destination = new Destination { Service = destination.Service, Refused = reason } }, [])
+            : null;
     }
 
     private async Task WriteUnitsAsync(IAsyncStreamWriter<ControlMessage> responses, MeshSnapshot snapshot, List<MeshUnit> units, CancellationToken cancellation)

@@ -91,7 +91,7 @@ internal sealed class MeshSnapshot
         var message = new GatewayListeners();
         message.Listeners.AddRange(listeners.Select(ConfigMapping.ToProto));
         return MeshUnit.Make(UnitName.Gateway, new Unit { Gateway = message },
-            [.. listeners.SelectMany(listener => listener.BackendClusters).Select(cluster => cluster.Id).Distinct()]);
+            [.. listeners.SelectMany(listener => listener.BackendClusters).Select(cluster => cluster.Id).Distinct()]) with { Needs = [.. Capabilities.NeededBy(listeners)] };
     }
 
     /// <summary>The endpoints of a cluster; equal sets of successive snapshots are the same object.</summary>
@@ -117,7 +117,7 @@ internal sealed class MeshSnapshot
     private static MeshUnit MakeService(string name, DestinationConfig destination) => MeshUnit.Make(
         name,
         new Unit { Destination = ConfigMapping.ToProto(destination) },
-        [.. destination.Ports.SelectMany(port => port.BackendClusters.Prepend(port.Cluster)).Select(cluster => cluster.Id).Distinct()]);
+        [.. destination.Ports.SelectMany(port => port.BackendClusters.Prepend(port.Cluster)).Select(cluster => cluster.Id).Distinct()]) with { Needs = [.. Capabilities.NeededBy(destination)] };
 
     /// <summary>A destination that is refused keeps its last good state, also for sidecars that ask for it only now.</summary>
     private static ImmutableDictionary<ResourceName, DestinationConfig> KeepLastGood(ImmutableDictionary<ResourceName, DestinationConfig> destinations, MeshSnapshot? previous)

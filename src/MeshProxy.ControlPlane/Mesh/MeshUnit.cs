@@ -10,6 +10,9 @@ namespace MeshProxy.ControlPlane.Mesh;
 /// <param name="Clusters">Every cluster that it names: their endpoint sets follow it.</param>
 internal sealed record MeshUnit(Unit Message, ImmutableArray<ClusterId> Clusters)
 {
+    /// <summary>Capabilities without which a sidecar would enforce less than it says.</summary>
+    public ImmutableArray<string> Needs { get; init; } = [];
+
     /// <summary>Its name.</summary>
     public string Name => Message.Name;
 

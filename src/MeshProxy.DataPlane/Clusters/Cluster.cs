@@ -3,6 +3,7 @@ using System.Net;
 using MeshProxy.DataPlane.Clusters.Balancing;
 using MeshProxy.DataPlane.Identity;
 using MeshProxy.DataPlane.Telemetry;
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.DataPlane.Upstream;
 using MeshProxy.Http;
 using MeshProxy.Model.Config;
@@ -26,6 +27,7 @@ internal sealed class Cluster
     private volatile ClusterEndpoint[] _endpoints = [];
     private volatile IBalancer _balancer;
     private EndpointSetConfig? _set;
+    private UpstreamTls? _tls;
 
     public Cluster(ClusterConfig config, ClusterServices services, TimeSpan? idleTimeout = null, string? metersName = null)
     {
@@ -35,6 +37,7 @@ internal sealed class Cluster
         CircuitBreaker = new CircuitBreaker(config.CircuitBreaker);
         RetryBudget = new RetryBudget(services.Time);
         Meters = services.Meters.ForCluster(metersName ?? Name);
+        _tls = UpstreamTls.Of(config.Tls);
         _services = services;
         _idleTimeout = idleTimeout ?? new UpstreamPoolOptions().IdleTimeout;
         _balancer = new RoundRobinBalancer([], 0);
@@ -66,6 +69,11 @@ internal sealed class Cluster
         List<ClusterEndpoint> gone;
         lock (_gate)
         {
+            if (!Equals(config.Tls, Config.Tls))
+            {
+                _tls = UpstreamTls.Of(config.Tls);
+            }
+
             Config = config;
             CircuitBreaker.Config = config.CircuitBreaker;
             gone = Rebuild();
@@ -136,11 +144,20 @@ internal sealed class Cluster
                 _services.Trust?.Bundle?.Revision ?? "")
             : new PoolKey(
                 new IPEndPoint(address, endpoint.Port),
-                Config.Protocol.IsHttp2() ? HttpProtocolVersion.Http2 : HttpProtocolVersion.Http11,
+                VersionOf(Config.Protocol, _tls is not null),
                 null,
                 ImmutableArray<SpiffeId>.Empty,
-                "");
+                "",
+                _tls);
     }
+
+    /// <summary>What an endpoint outside the mesh is spoken to in; null: what it chooses by ALPN.</summary>
+    private static HttpProtocolVersion? VersionOf(AppProtocol protocol, bool isTls) => protocol switch
+    {
+        AppProtocol.Http2 or AppProtocol.Grpc => HttpProtocolVersion.Http2,
+        AppProtocol.Https or AppProtocol.Undeclared when isTls => null,
+        _ => HttpProtocolVersion.Http11,
+    };
 
     // Outside the lock: whoever waits in a pool goes on inside this call.
     private static void Retire(List<ClusterEndpoint> gone, bool revoked = false)
@@ -196,7 +213,7 @@ internal sealed class Cluster
         var options = new UpstreamPoolOptions
         {
             ConnectTimeout = Config.ConnectTimeout,
-            IdleTimeout = key.Version == HttpProtocolVersion.Http2 ? TimeSpan.FromMinutes(5) : _idleTimeout,
+            IdleTimeout = _idleTimeout,
             KeepAlive = key.IsMesh,
         };
         return new UpstreamPool(key, _services.Connector, options, CircuitBreaker, Meters, _services.Time);

@@ -426,10 +426,14 @@ internal sealed class Forwarder : IExchangeObserver
     private async ValueTask<bool> SendAsync(HttpClientExchange upstream)
     {
         var request = _downstream.Request;
-        if (!_endpoint!.Pool.Key.IsMesh && !request.Scheme.SequenceEqual("http"u8))
+        if (_endpoint!.Pool.Key is { IsMesh: false } key)
         {
-            // This hop is plaintext. A server that compares :scheme with its own transport (Kestrel does) resets the stream of an https request.
-            request.SetScheme("http"u8);
+            // A server that compares :scheme with its own transport (Kestrel does) resets a stream whose scheme is not this hop's.
+            var scheme = key.Tls is null ? "http"u8 : "https"u8;
+            if (!request.Scheme.SequenceEqual(scheme))
+            {
+                request.SetScheme(scheme);
+            }
         }
 
         // A body that is coming already waits for no 100.

@@ -15,7 +15,11 @@ namespace MeshProxy.DataPlane.Forwarding;
 /// endpoint, because nothing was sent. Between sidecars it speaks ALPN meshproxy-tcp/1 of mesh protocol 1: one ready byte 0x00 from the inbound once the
 /// application is connected, then raw bytes; half-close is close_notify, and an end without it is passed on as a reset.
 /// </summary>
-internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnector connector, TcpForwarderLimits limits)
+/// <param name="services">What every forwarder shares.</param>
+/// <param name="connector">Dials.</param>
+/// <param name="limits">Bounds.</param>
+/// <param name="isTls">Whether the bytes are TLS of the client's own: they are never wrapped a second time.</param>
+internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnector connector, TcpForwarderLimits limits, bool isTls = false)
 {
     private TcpRecord? _record;
     private ConnectionContext? _downstream;
@@ -142,7 +146,7 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
             _record!.Endpoint = endpoint.Address;
             _record.Attempts++;
             IsMeshUpstream = endpoint.Pool.Key.IsMesh;
-            var dialed = await connector.DialAsync(endpoint.Pool.Key, UpstreamConnector.TcpAlpn, cluster.Config.ConnectTimeout, services.Time);
+            var dialed = await connector.DialAsync(isTls ? endpoint.Pool.Key.WithoutTls : endpoint.Pool.Key, isOpaque: true, cluster.Config.ConnectTimeout, services.Time);
             var failure = dialed.Failure;
             if (!failure.IsFailure)
             {

@@ -15,7 +15,7 @@ internal sealed class Destination
     {
         Config = config;
         Ports = ports.ToFrozenDictionary(port => port.Cluster.Port);
-        var http = Ports.Values.Where(port => !port.Protocol.IsOpaque()).ToArray();
+        var http = Ports.Values.Where(port => port.TakesRequests).ToArray();
         DefaultHttpPort = http.FirstOrDefault(port => port.Cluster.Port == 80) ?? (http.Length == 1 ? http[0] : null);
         OnlyPort = Ports.Count == 1 ? Ports.Values[0] : null;
     }
@@ -32,7 +32,18 @@ internal sealed class Destination
 }
 
 /// <summary>One port of a destination.</summary>
-internal sealed record DestinationPort(ClusterId Cluster, AppProtocol Protocol, RouteTable Routes, WeightedBackends TcpBackends, ServerNameTable TlsRoutes);
+/// <param name="Cluster">The service's own cluster.</param>
+/// <param name="Protocol">What is declared.</param>
+/// <param name="TakesRequests">Whether the proxy may speak HTTP to it: not where it is opaque; to https where a policy says how its server is judged.</param>
+/// <param name="Routes">For requests.</param>
+/// <param name="TcpBackends">For opaque bytes.</param>
+/// <param name="TlsRoutes">For TLS connections; empty: all of them are opaque bytes.</param>
+internal sealed record DestinationPort(
+    ClusterId Cluster, AppProtocol Protocol, bool TakesRequests, RouteTable Routes, WeightedBackends TcpBackends, ServerNameTable TlsRoutes)
+{
+    /// <summary>Whether some endpoint outside the mesh is dialed with TLS.</summary>
+    public bool OriginatesTls { get; } = TcpBackends.All.Any(backend => backend.Cluster?.Config.Tls is not null);
+}
 
 /// <summary>One service port that the own workload serves, and the local clusters in front of the application. Which of the two HTTP clusters is used
 /// is declared; where it is not, gRPC goes by HTTP/2 and everything else by HTTP/1.1.</summary>

@@ -44,7 +44,7 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
             {
                 destinations.Add(CompileDestination(wanted, config, named));
             }
-            catch (Exception error) when (error is ArgumentException or FormatException or InvalidOperationException or NotSupportedException)
+            catch (Exception error) when (error is ArgumentException or FormatException or InvalidOperationException or NotSupportedException or CryptographicException)
             {
                 rejections.Add(new UnitRejection($"service/{wanted.Service}", "", error.Message));
                 destinations.Add(last is not null
@@ -94,12 +94,13 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
 
     private Destination CompileDestination(DestinationConfig wanted, ProxyConfig config, HashSet<Cluster> named)
     {
-        // Regular expressions and the like are compiled before any live cluster is touched: a refused unit must not change what is in force.
+        // Regular expressions, certificates and the like are compiled before any live cluster is touched: a refused unit must not change what is in force.
         foreach (var route in wanted.Ports.SelectMany(port => port.HttpRoutes))
         {
             _ = new RouteTable([route], (_, rule) => new RouteRule(route.Id, new WeightedBackends([]), new MessageFilters(rule.Filters), null, null));
         }
 
+        CheckTls(wanted.Ports.SelectMany(port => port.BackendClusters.Prepend(port.Cluster)));
         return new Destination(wanted, wanted.Ports.Select(port =>
         {
             var own = Bring(port.Cluster);
@@ -110,14 +111,15 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
             }
 
             byId[own.Config.Id] = own;
-            var ownBackend = new RouteBackend(own, 1, null, MessageFilters.None, meters.ForRoute(Direction.Outbound, own.ServiceName, NoRoute));
+            var ownBackend = Backend(own, 1, MessageFilters.None, meters.ForRoute(Direction.Outbound, own.ServiceName, NoRoute));
             var routes = port.HttpRoutes.IsEmpty
                 ? new RouteTable(new RouteRule("", new WeightedBackends([ownBackend]), MessageFilters.None, null, null))
                 : Table(port.HttpRoutes, byId, Direction.Outbound);
             var tcp = port.TcpBackends.IsEmpty
                 ? new WeightedBackends([ownBackend])
                 : new WeightedBackends(port.TcpBackends.Select(backend => Backend(backend, byId, Direction.Outbound, NoRoute)));
-            return new DestinationPort(port.Cluster.Id, port.Cluster.Protocol, routes, tcp, TlsTable(port.TlsRoutes, byId, Direction.Outbound));
+            var takesRequests = !port.Cluster.Protocol.IsOpaque() || port.Cluster is { Protocol: AppProtocol.Https, Tls: not null };
+            return new DestinationPort(port.Cluster.Id, port.Cluster.Protocol, takesRequests, routes, tcp, TlsTable(port.TlsRoutes, byId, Direction.Outbound));
         }));
 
         Cluster Bring(ClusterConfig cluster)
@@ -143,6 +145,7 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
 
     private ImmutableArray<GatewayPort> CompileGateway(ProxyConfig config, HashSet<Cluster> named)
     {
+        CheckTls(config.Listeners.SelectMany(listener => listener.BackendClusters));
         var ports = ImmutableArray.CreateBuilder<GatewayPort>();
         foreach (var group in config.Listeners.GroupBy(listener => (listener.Address, listener.Port)))
         {
@@ -171,6 +174,14 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
         }
 
         return ports.ToImmutable();
+    }
+
+    private static void CheckTls(IEnumerable<ClusterConfig> clusters)
+    {
+        foreach (var cluster in clusters)
+        {
+            _ = UpstreamTls.Of(cluster.Tls);
+        }
     }
 
     private static int Specificity(string? hostname) =>
@@ -204,8 +215,13 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
     private RouteBackend Backend(BackendConfig config, Dictionary<ClusterId, Cluster> byId, Direction direction, string route)
     {
         var cluster = config.Cluster is { } id && byId.TryGetValue(id, out var live) ? live : null;
-        var invalid = cluster is null ? config.Invalid ?? $"backend {config.Cluster} is not known" : null;
-        return new RouteBackend(cluster, config.Weight, invalid, new MessageFilters(config.Filters),
-            meters.ForRoute(direction, cluster?.ServiceName ?? "-", route));
+        var routeMeters = meters.ForRoute(direction, cluster?.ServiceName ?? "-", route);
+        return cluster is null
+            ? new RouteBackend(null, config.Weight, config.Invalid ?? $"backend {config.Cluster} is not known", new MessageFilters(config.Filters), routeMeters)
+            : Backend(cluster, config.Weight, new MessageFilters(config.Filters), routeMeters);
     }
+
+    // A policy that cannot be enforced answers its share of requests; it never lets them go in plaintext.
+    private static RouteBackend Backend(Cluster cluster, int weight, MessageFilters filters, RouteMeters routeMeters) =>
+        cluster.Config.Tls?.Invalid is { } invalid ? new RouteBackend(null, weight, invalid, filters, routeMeters) : new RouteBackend(cluster, weight, null, filters, routeMeters);
 }

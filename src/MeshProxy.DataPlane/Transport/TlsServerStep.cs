@@ -74,7 +74,7 @@ internal sealed class TlsServerStep
             {
                 refused = handshake.Refused ?? handshake.Judge?.Verdict.Refused switch
                 {
-                    { } verdict when handshake.HasSpoken && failure is AuthenticationException => TlsRefusal.OfPeer(failure, verdict, server: true),
+                    { } verdict when handshake.Judge.HasSpoken && failure is AuthenticationException => TlsRefusal.OfPeer(failure, verdict, server: true),
                     _ => TlsRefusal.Of(failure, inner, deadline, server: true, _options.Protocols),
                 };
                 if (handshake.Refused is not null)
@@ -138,9 +138,6 @@ internal sealed class TlsServerStep
 
         public string? Refused { get; private set; }
 
-        /// <summary>True once the client's certificate (or its absence) was judged.</summary>
-        public bool HasSpoken { get; private set; }
-
         public ValueTask<SslServerAuthenticationOptions> Choose(SslClientHelloInfo hello)
         {
             var options = step._options;
@@ -169,15 +166,11 @@ internal sealed class TlsServerStep
             };
             if (options.RequireClientCertificate)
             {
-                var judge = new PeerJudge(options.Trust ?? throw new InvalidOperationException("Client certificates need a trust view."), step._time, allowed: null);
+                var judge = new SvidJudge(options.Trust ?? throw new InvalidOperationException("Client certificates need a trust view."), step._time, allowed: null);
                 Judge = judge;
                 made.ClientCertificateRequired = true;
-                made.CertificateChainPolicy = PeerJudge.EnginePolicy();
-                made.RemoteCertificateValidationCallback = (sender, certificate, chain, errors) =>
-                {
-                    HasSpoken = true;
-                    return judge.Judge(sender, certificate, chain, errors);
-                };
+                made.CertificateChainPolicy = judge.ChainPolicy;
+                made.RemoteCertificateValidationCallback = judge.Judge;
             }
             else
             {

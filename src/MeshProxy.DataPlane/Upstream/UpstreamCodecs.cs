@@ -13,7 +13,7 @@ internal static class UpstreamCodecs
 
     public static Http2Options Http2(UpstreamPoolOptions options, TimeProvider time) => new()
     {
-        Limits = Http2Limits.Mesh with { IdleTimeout = options.IdleTimeout },
+        Limits = Http2Limits.Mesh with { IdleTimeout = options.Http2IdleTimeout },
         TimeProvider = time,
         PingAfterSilence = options.KeepAlive ? TimeSpan.FromSeconds(1) : null,
     };

@@ -18,6 +18,9 @@ internal sealed record UpstreamPoolOptions
     /// just being closed (Node.js closes after 5 s, Kestrel after 130 s, nginx after 75 s).</summary>
     public TimeSpan IdleTimeout { get; init; } = TimeSpan.FromSeconds(4);
 
+    /// <summary>The same for HTTP/2, whose servers say GOAWAY before they close.</summary>
+    public TimeSpan Http2IdleTimeout { get; init; } = TimeSpan.FromMinutes(5);
+
     /// <summary>Whether connections are probed with PING while requests are open (mesh connections).</summary>
     public bool KeepAlive { get; init; }
 }
@@ -63,6 +66,9 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     private readonly Queue<LeaseTicket> _waiters = new();
     private readonly ConcurrentDictionary<HttpClientConnection, UpstreamConnection> _live = new();
     private volatile UpstreamConnection[] _connections = [];
+
+    // What the endpoint speaks. Where it chooses itself (ALPN), HTTP/2 until it has: a wrong guess costs the first requests one round of dials.
+    private volatile bool _multiplexes;
     private int _dialing;
     private int _failedDials;
     private long _backOffUntil;
@@ -79,6 +85,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         _time = time;
         _http1Options = UpstreamCodecs.Http1(options);
         _http2Options = UpstreamCodecs.Http2(options, time);
+        _multiplexes = key.Version != HttpProtocolVersion.Http11;
     }
 
     public PoolKey Key { get; }
@@ -146,11 +153,14 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         }
 
         // A stream that ended between TryTake and the enqueueing was told to nobody (OnCapacity saw no waiter): look once more.
-        if (Key.Version == HttpProtocolVersion.Http2)
+        if (_multiplexes)
         {
             foreach (var connection in _connections)
             {
-                Serve(connection.Http);
+                if (connection.Http.Version == HttpProtocolVersion.Http2)
+                {
+                    Serve(connection.Http);
+                }
             }
         }
 
@@ -238,11 +248,11 @@ internal sealed class UpstreamPool : IClientConnectionObserver
 
     private HttpClientExchange? TryTake()
     {
-        if (Key.Version == HttpProtocolVersion.Http2)
+        if (_multiplexes)
         {
             foreach (var connection in _connections)
             {
-                if (connection.Http.TryOpenExchange() is { } exchange)
+                if (connection.Http.Version == HttpProtocolVersion.Http2 && connection.Http.TryOpenExchange() is { } exchange)
                 {
                     return exchange;
                 }
@@ -332,7 +342,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         return waiter;
     }
 
-    private bool WantsDial() => Key.Version == HttpProtocolVersion.Http2
+    private bool WantsDial() => _multiplexes
         ? _waiters.Count > _dialing * WaitersPerMultiplexedDial
         : _waiters.Count > _dialing;
 
@@ -356,7 +366,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
 
     private async Task DialAsync()
     {
-        var dialed = await _connector.DialAsync(Key, UpstreamConnector.HttpAlpn, _options.ConnectTimeout, _time);
+        var dialed = await _connector.DialAsync(Key, isOpaque: false, _options.ConnectTimeout, _time);
         if (dialed.Connection is not { } transport)
         {
             _limits.RemoveConnection();
@@ -366,7 +376,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
 
         var input = transport.Transport.Input;
         var output = transport.Transport.Output;
-        HttpClientConnection http = Key.Version == HttpProtocolVersion.Http2
+        HttpClientConnection http = dialed.Version == HttpProtocolVersion.Http2
             ? new Http2ClientConnection(input, output, _http2Options, this)
             : new Http1ClientConnection(input, output, _http1Options, this);
         var connection = new UpstreamConnection(http, transport, dialed.PeerNotAfter);
@@ -382,6 +392,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         }
 
         bool retired;
+        var more = 0;
         lock (_gate)
         {
             // It may have ended between its first byte and now.
@@ -394,6 +405,12 @@ internal sealed class UpstreamPool : IClientConnectionObserver
                 if (!retired)
                 {
                     _connections = [.. _connections, connection];
+                }
+
+                // Others may wait for this dial because it was thought to serve them all.
+                _multiplexes = http.Version == HttpProtocolVersion.Http2;
+                for (; Key.Version is null && _waiters.Count > _dialing + 1 && TryBeginDial(); more++)
+                {
                 }
             }
         }
@@ -410,6 +427,11 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         {
             http.Retire(ConnectionCloseReason.Drain);
             return;
+        }
+
+        for (; more > 0; more--)
+        {
+            _ = DialAsync();
         }
 
         Serve(http);
@@ -459,7 +481,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         }
 
         // One dial stood for one waiter in HTTP/1.1. A connection that multiplexes will get to all of them, if there is one left.
-        if (last || Key.Version != HttpProtocolVersion.Http2)
+        if (last || !_multiplexes)
         {
             FailWaiters(failure, all: last);
         }

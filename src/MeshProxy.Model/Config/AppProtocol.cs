@@ -20,7 +20,7 @@ public enum AppProtocol
     /// <summary>"kubernetes.io/ws": HTTP/1.1 that upgrades to WebSocket.</summary>
     WebSocket,
 
-    /// <summary>"https": TLS that the application itself terminates; opaque.</summary>
+    /// <summary>"https": TLS that the application itself terminates; opaque, but where a policy says how we may speak HTTP over TLS to it.</summary>
     Https,
 
     /// <summary>"tls": TLS that the application itself terminates; opaque.</summary>
@@ -61,6 +61,6 @@ public static class AppProtocols
     /// <summary>True when the proxy passes bytes without reading them.</summary>
     public static bool IsOpaque(this AppProtocol protocol) => protocol is AppProtocol.Tcp or AppProtocol.Tls or AppProtocol.Https;
 
-    /// <summary>True when the application is spoken to in HTTP/2.</summary>
+    /// <summary>True when the application is spoken to in HTTP/2, wherever it is not left to choose.</summary>
     public static bool IsHttp2(this AppProtocol protocol) => protocol is AppProtocol.Http2 or AppProtocol.Grpc;
 }

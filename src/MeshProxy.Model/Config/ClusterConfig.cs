@@ -18,6 +18,9 @@ public sealed record ClusterConfig
     /// <summary>How long a dial (TCP, TLS, first byte) may take.</summary>
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(1);
 
+    /// <summary>How endpoints outside the mesh are dialed with TLS; null: in plaintext.</summary>
+    public UpstreamTlsConfig? Tls { get; init; }
+
     /// <summary>Concurrency limits.</summary>
     public CircuitBreakerConfig CircuitBreaker { get; init; } = new();
 }

@@ -32,27 +32,53 @@ public static class SvidValidator
             return PeerVerdict.Refuse("the peer presented no certificate");
         }
 
+        using var chain = new X509Chain();
+        chain.ChainPolicy = ChainPolicy(bundle, now);
+        if (intermediates is not null)
+        {
+            chain.ChainPolicy.ExtraStore.AddRange(intermediates);
+        }
+
+        chain.Build(leaf);
+        return ValidateChain(leaf, chain, bundle, now);
+    }
+
+    /// <summary>How a chain is built: to the roots of a bundle and nothing else, judged at one moment, with no word over the network.</summary>
+    /// <param name="bundle">The roots; null: none.</param>
+    /// <param name="now">The time to judge by.</param>
+    public static X509ChainPolicy ChainPolicy(TrustBundle? bundle, DateTimeOffset now)
+    {
+        var policy = new X509ChainPolicy
+        {
+            TrustMode = X509ChainTrustMode.CustomRootTrust,
+            RevocationMode = X509RevocationMode.NoCheck,
+            DisableCertificateDownloads = true,
+            VerificationTime = now.UtcDateTime,
+            VerificationTimeIgnored = false,
+        };
+        if (bundle is not null)
+        {
+            policy.CustomTrustStore.AddRange(bundle.Roots.ToArray());
+        }
+
+        return policy;
+    }
+
+    /// <summary>Judges a peer's certificate by a chain that somebody else, such as a TLS engine, has built with <see cref="ChainPolicy"/>.</summary>
+    /// <param name="leaf">What the peer presented.</param>
+    /// <param name="chain">Its chain.</param>
+    /// <param name="bundle">The bundle that the policy was made of.</param>
+    /// <param name="now">The time to judge by.</param>
+    public static PeerVerdict ValidateChain(X509Certificate2 leaf, X509Chain chain, TrustBundle bundle, DateTimeOffset now)
+    {
         if (now < leaf.NotBefore.ToUniversalTime() || now > leaf.NotAfter.ToUniversalTime())
         {
             return PeerVerdict.Refuse($"the peer's certificate is valid from {leaf.NotBefore.ToUniversalTime():O} to {leaf.NotAfter.ToUniversalTime():O}, not now ({now.UtcDateTime:O})");
         }
 
-        using var chain = new X509Chain();
-        var policy = chain.ChainPolicy;
-        policy.TrustMode = X509ChainTrustMode.CustomRootTrust;
-        policy.CustomTrustStore.AddRange(bundle.Roots.ToArray());
-        policy.RevocationMode = X509RevocationMode.NoCheck;
-        policy.DisableCertificateDownloads = true;
-        policy.VerificationTime = now.UtcDateTime;
-        policy.VerificationTimeIgnored = false;
-        if (intermediates is not null)
+        if (chain.ChainStatus is { Length: > 0 } statuses)
         {
-            policy.ExtraStore.AddRange(intermediates);
-        }
-
-        if (!chain.Build(leaf))
-        {
-            var why = string.Join(", ", chain.ChainStatus.Select(status => status.Status.ToString()).Distinct());
+            var why = string.Join(", ", statuses.Select(status => status.Status.ToString()).Distinct());
             return PeerVerdict.Refuse($"the peer's certificate does not chain to trust domain {bundle.TrustDomain} ({why})");
         }
 

@@ -259,7 +259,6 @@ public class CompilerTests
     [TestCase("AuthorizationPolicy", "meshproxy.io/v1alpha1", true)]
     [TestCase("RateLimitPolicy", "meshproxy.io/v1alpha1", true)]
     [TestCase("BackendTrafficPolicy", "meshproxy.io/v1alpha1", false)]
-    [TestCase("BackendTLSPolicy", "gateway.networking.k8s.io/v1", false)]
     public void A_policy_that_cannot_be_enforced_never_looks_applied(string kind, string version, bool closesInbound)
     {
         var policy =

@@ -114,6 +114,31 @@ public class MappingTests
         Ports = [new DestinationPortConfig { Cluster = new ClusterConfig { Id = Own, Protocol = AppProtocol.Tls }, TlsRoutes = Passthrough.TlsRoutes }],
     };
 
+    private static readonly DestinationConfig BackendTls = new()
+    {
+        Service = Own.Service,
+        Ports =
+        [
+            new DestinationPortConfig
+            {
+                Cluster = new ClusterConfig
+                {
+                    Id = Own,
+                    Protocol = AppProtocol.Https,
+                    Tls = new UpstreamTlsConfig
+                    {
+                        Policy = new ResourceName("shop", "strict"),
+                        ServerName = "pay.example.com",
+                        Hostnames = ["*.example.com"],
+                        Uris = ["spiffe://example.com/pay"],
+                        AuthoritiesPem = "pem",
+                        Invalid = "why",
+                    },
+                },
+            },
+        ],
+    };
+
     private static readonly (string Name, IMessage Message)[] Messages =
     [
         ("destination", ConfigMapping.ToProto(Destination)),
@@ -122,6 +147,7 @@ public class MappingTests
         ("listener", ConfigMapping.ToProto(Listener)),
         ("listener-passthrough", ConfigMapping.ToProto(Passthrough)),
         ("destination-tls", ConfigMapping.ToProto(TlsDestination)),
+        ("destination-backend-tls", ConfigMapping.ToProto(BackendTls)),
     ];
 
     [Test]
@@ -146,6 +172,8 @@ public class MappingTests
             Assert.That(ConfigMapping.TryToModel(ConfigMapping.ToProto(Passthrough), out var passthrough, out _, out _), Is.True);
             Assert.That(passthrough!.Protocol, Is.EqualTo(ListenerProtocol.TlsPassthrough));
             Assert.That(ConfigMapping.ToProto(passthrough), Is.EqualTo(ConfigMapping.ToProto(Passthrough)));
+            Assert.That(ConfigMapping.TryToModel(ConfigMapping.ToProto(BackendTls), out var backendTls, out _, out _), Is.True);
+            Assert.That(backendTls!.Ports[0].Cluster.Tls, Is.EqualTo(BackendTls.Ports[0].Cluster.Tls));
             Assert.That(ConfigMapping.TryToModel(ConfigMapping.ToProto(TlsDestination), out var tls, out _, out _), Is.True);
             Assert.That(tls!.Ports[0].TlsRoutes[0].Hostnames, Is.EqualTo(Passthrough.TlsRoutes[0].Hostnames));
             Assert.That(ConfigMapping.ToProto(tls), Is.EqualTo(ConfigMapping.ToProto(TlsDestination)));
@@ -156,7 +184,7 @@ public class MappingTests
 
     /// <summary>The bytes of version 0.1. A row that fails says that older sidecars would read something else: numbers and types of fields never change.</summary>
     [Test]
-    public void Golden_messages_stay_as_they_are([Values("destination", "endpoints", "inbound", "listener", "listener-passthrough", "destination-tls")] string name)
+    public void Golden_messages_stay_as_they_are([Values("destination", "endpoints", "inbound", "listener", "listener-passthrough", "destination-tls", "destination-backend-tls")] string name)
     {
         var file = Path.Combine(TestContext.CurrentContext.TestDirectory, "Golden", name + ".hex");
         var message = Messages.Single(pair => pair.Name == name).Message;
@@ -213,6 +241,24 @@ public class MappingTests
         yield return Row("ports[0].http_routes[0].rules[0].filters[0].header_modifier.set[0].value", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[0].HeaderModifier.Set[0].Value = "a\r\nb");
         yield return Row("ports[0].http_routes[0].rules[0].filters[1].redirect.status", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[1].Redirect.Status = 200);
         yield return Row("ports[0].http_routes[0].rules[0].filters[1].redirect.scheme", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[1].Redirect.Scheme = "ftp");
+    }
+
+    [Test]
+    public void A_policy_for_TLS_that_is_not_understood_is_refused()
+    {
+        foreach (var (field, spoil) in new (string, Action<Wire.UpstreamTls>)[]
+        {
+            ("policy", tls => tls.Policy = null),
+            ("server_name", tls => tls.ServerName = ""),
+            ("hostnames[0]", tls => tls.Hostnames[0] = "a:1"),
+            ("uris[0]", tls => tls.Uris[0] = ""),
+        })
+        {
+            var message = ConfigMapping.ToProto(BackendTls);
+            spoil(message.Ports[0].Cluster.Tls);
+            Assert.That(ConfigMapping.TryToModel(message, out _, out var told, out _), Is.False);
+            Assert.That(told, Does.StartWith("ports[0].cluster.tls." + field));
+        }
     }
 
     [TestCaseSource(nameof(NotUnderstood))]

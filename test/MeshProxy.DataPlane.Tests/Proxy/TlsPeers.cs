@@ -62,6 +62,7 @@ internal sealed class TlsServer : IAsyncDisposable
                 await tls.AuthenticateAsServerAsync(new SslServerAuthenticationOptions { ServerCertificateContext = context }, _stop.Token);
                 await tls.WriteAsync(Encoding.ASCII.GetBytes($"{greeting} {tls.TargetHostName}\n"), _stop.Token);
                 await tls.CopyToAsync(tls, _stop.Token);
+                await tls.ShutdownAsync();
             }
             catch (Exception error) when (error is IOException or AuthenticationException or OperationCanceledException)
             {

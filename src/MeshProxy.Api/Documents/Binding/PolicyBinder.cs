@@ -4,7 +4,7 @@ using MeshProxy.Model.Validation;
 
 namespace MeshProxy.Api.Documents.Binding;
 
-/// <summary>Policies: only what they are about is read, so that their targets can be refused with them.</summary>
+/// <summary>Policies that are not implemented: only what they are about is read, so that their targets can be refused with them.</summary>
 internal static class PolicyBinder
 {
     public static PolicyDocument? Policy(Fields root, string kind, Metadata metadata)
@@ -14,8 +14,22 @@ internal static class PolicyBinder
             return null;
         }
 
+        var targets = Targets(spec, metadata, 16);
+        root.Scope.NotImplemented(root.Node, "kind", $"{kind} is not implemented yet, and nothing it targets is served without it: delete it, or wait for the version that has it");
+        PolicyDocument document = kind switch
+        {
+            DocumentKinds.BackendTrafficPolicy => new BackendTrafficPolicyDocument { ApiVersion = metadata.ApiVersion, Name = metadata.Name },
+            DocumentKinds.AuthorizationPolicy => new AuthorizationPolicyDocument { ApiVersion = metadata.ApiVersion, Name = metadata.Name },
+            _ => new RateLimitPolicyDocument { ApiVersion = metadata.ApiVersion, Name = metadata.Name },
+        };
+        return document with { TargetRefs = targets };
+    }
+
+    /// <summary>What a policy is about, in its own namespace.</summary>
+    public static ImmutableArray<TargetRef> Targets(Fields spec, Metadata metadata, int max)
+    {
         var targets = ImmutableArray.CreateBuilder<TargetRef>();
-        foreach (var fields in spec.Maps("targetRefs", 16))
+        foreach (var fields in spec.Maps("targetRefs", max))
         {
             var group = fields.Text("group") ?? "";
             var targetKind = fields.RequiredText("kind", "write the kind of the target, such as Service");
@@ -28,14 +42,6 @@ internal static class PolicyBinder
             }
         }
 
-        root.Scope.NotImplemented(root.Node, "kind", $"{kind} is not implemented yet, and nothing it targets is served without it: delete it, or wait for the version that has it");
-        PolicyDocument document = kind switch
-        {
-            DocumentKinds.BackendTlsPolicy => new BackendTlsPolicyDocument { ApiVersion = metadata.ApiVersion, Name = metadata.Name },
-            DocumentKinds.BackendTrafficPolicy => new BackendTrafficPolicyDocument { ApiVersion = metadata.ApiVersion, Name = metadata.Name },
-            DocumentKinds.AuthorizationPolicy => new AuthorizationPolicyDocument { ApiVersion = metadata.ApiVersion, Name = metadata.Name },
-            _ => new RateLimitPolicyDocument { ApiVersion = metadata.ApiVersion, Name = metadata.Name },
-        };
-        return document with { TargetRefs = targets.DrainToImmutable() };
+        return targets.DrainToImmutable();
     }
 }
