@@ -31,11 +31,22 @@ public sealed record CompiledMesh
     public ImmutableDictionary<(string Kind, ResourceName Name), ImmutableArray<ConditionInfo>> Conditions { get; init; } =
         ImmutableDictionary<(string, ResourceName), ImmutableArray<ConditionInfo>>.Empty;
 
+    /// <summary>What status says of the listeners of each accepted Gateway, besides conditions.</summary>
+    public ImmutableDictionary<ResourceName, ImmutableArray<ListenerStatus>> Listeners { get; init; } = ImmutableDictionary<ResourceName, ImmutableArray<ListenerStatus>>.Empty;
+
     /// <summary>What an apply is to be refused for: two documents of one name, workloads that do not fit together.</summary>
     public ImmutableArray<DocumentError> Errors { get; init; } = [];
 
     /// <summary>Workloads that a Service selects although their identity may not serve it, or that lack its port. They are not among its endpoints.</summary>
     public ImmutableDictionary<ResourceName, ImmutableArray<ServiceRefusal>> Refusals { get; init; } = ImmutableDictionary<ResourceName, ImmutableArray<ServiceRefusal>>.Empty;
+
+    /// <summary>What becomes of a document.</summary>
+    /// <param name="document">One of those that were compiled.</param>
+    /// <param name="generation">Which state of it.</param>
+    public DocumentStatus StatusOf(Document document, ulong generation) => new(Conditions.GetValueOrDefault((document.Kind, document.Name), []), generation)
+    {
+        Listeners = document is GatewayDocument ? Listeners.GetValueOrDefault(document.Name, []) : [],
+    };
 
     /// <summary>The part of the compiler's work that endpoints are made from.</summary>
     internal ServiceIndex? Services { get; init; }

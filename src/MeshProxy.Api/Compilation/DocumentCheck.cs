@@ -27,7 +27,7 @@ public sealed record DocumentCheck(ImmutableArray<DocumentError> Errors, Immutab
                 continue;
             }
 
-            foreach (var condition in conditions.Where(condition => !condition.Status && condition.Reason != "UnsupportedValue" && condition.Type != "Programmed"))
+            foreach (var condition in conditions.Where(condition => !condition.Status && condition.Reason != "UnsupportedValue" && condition.Type is not ("Programmed" or "Conflicted")))
             {
                 // Messages begin with the field that is to blame, where one is.
                 var colon = condition.Message.IndexOf(": ", StringComparison.Ordinal);

@@ -4,7 +4,7 @@ using MeshProxy.Model.Config;
 
 namespace MeshProxy.Api.Compilation;
 
-/// <summary>Documents by kind and name, ordered: older first, then by name, which decides every conflict.</summary>
+/// <summary>Documents by kind and name, ordered: older first, then by "namespace/name" (Gateway API), which decides every conflict.</summary>
 internal sealed class DocumentIndex
 {
     public DocumentIndex(ImmutableArray<Document> documents, ICollection<DocumentError> errors)
@@ -19,8 +19,8 @@ internal sealed class DocumentIndex
             }
         }
 
-        var ordered = seen.Values.OrderBy(document => document.CreatedAt).ThenBy(document => document.Name.Namespace, StringComparer.Ordinal)
-            .ThenBy(document => document.Name.Name, StringComparer.Ordinal).ThenBy(document => document.Kind, StringComparer.Ordinal).ToArray();
+        var ordered = seen.Values.OrderBy(document => document.CreatedAt).ThenBy(document => document.Name.ToString(), StringComparer.Ordinal)
+            .ThenBy(document => document.Kind, StringComparer.Ordinal).ToArray();
         All = ordered;
         Services = ordered.OfType<ServiceDocument>().ToDictionary(service => service.Name);
         Gateways = ordered.OfType<GatewayDocument>().ToDictionary(gateway => gateway.Name);

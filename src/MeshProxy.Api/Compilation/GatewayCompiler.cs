@@ -31,8 +31,8 @@ internal sealed class GatewayCompiler
         {
             if (Accepts(gateway))
             {
-                Slots[gateway.Name] = [.. gateway.Listeners.Where(listener => IsWhole(gateway, listener)).Select(listener => new ListenerSlot(listener))];
-                var whole = Slots[gateway.Name].Count;
+                Slots[gateway.Name] = [.. gateway.Listeners.Select(listener => new ListenerSlot(listener, Kinds(listener), IsWhole(gateway, listener)))];
+                var whole = Slots[gateway.Name].Count(slot => slot.IsServed);
                 conditions.Add(
                     gateway, "Programmed", whole == gateway.Listeners.Length, whole == gateway.Listeners.Length ? "Programmed" : "Invalid",
                     whole == gateway.Listeners.Length ? "" : $"{gateway.Listeners.Length - whole} of {gateway.Listeners.Length} listeners are not served: see their conditions");
@@ -50,7 +50,7 @@ internal sealed class GatewayCompiler
         {
             var addresses = _index.Gateways[name].Addresses;
             var listeners = ImmutableArray.CreateBuilder<ListenerConfig>();
-            foreach (var slot in slots)
+            foreach (var slot in slots.Where(slot => slot.IsServed))
             {
                 var listener = new ListenerConfig
                 {
@@ -101,29 +101,31 @@ internal sealed class GatewayCompiler
         return true;
     }
 
+    /// <summary>The kinds of routes that a listener takes: of those that fit its protocol the ones that it allows.</summary>
+    private static ImmutableArray<string> Kinds(GatewayListener listener)
+    {
+        ImmutableArray<string> fitting = listener.Protocol switch
+        {
+            ListenerProtocol.Http or ListenerProtocol.Https => [DocumentKinds.HttpRoute, DocumentKinds.GrpcRoute],
+            ListenerProtocol.Tls => [DocumentKinds.TlsRoute, DocumentKinds.TcpRoute],
+            ListenerProtocol.TlsPassthrough => [DocumentKinds.TlsRoute],
+            _ => [DocumentKinds.TcpRoute],
+        };
+        return listener.AllowedKinds.IsEmpty ? fitting : [.. fitting.Where(kind => listener.AllowedKinds.Contains(kind))];
+    }
+
+    /// <summary>Judges a listener and says so: Conflicted, ResolvedRefs, Accepted and Programmed, each once.</summary>
     private bool IsWhole(GatewayDocument gateway, GatewayListener listener)
     {
         var parent = $"listener {listener.Name}";
+        var conflict = Conflict(gateway, listener);
+        _conditions.Add(gateway, "Conflicted", conflict is not null, conflict?.Reason ?? "NoConflicts", conflict?.Message ?? "", parent);
 
-        // Gateway API: of listeners that cannot share a port all but the first are Conflicted.
-        var earlier = gateway.Listeners.TakeWhile(other => other != listener).Where(other => other.Port == listener.Port).ToArray();
-        if (earlier.FirstOrDefault(other => !other.Protocol.SharesPortWith(listener.Protocol)) is { } stranger)
+        var problems = new List<(string Reason, string Message)>();
+        var bad = listener.AllowedKinds.Except(Kinds(listener)).ToArray();
+        if (bad.Length > 0)
         {
-            _conditions.Refuse(gateway, "ProtocolConflict", $"{listener.Field}: port {listener.Port} is already {stranger.Protocol} by listener {stranger.Name}", parent);
-            return false;
-        }
-
-        if (earlier.FirstOrDefault(other => other.Hostname == listener.Hostname) is { } twin)
-        {
-            _conditions.Refuse(gateway, "HostnameConflict", $"{listener.Field}: port {listener.Port} has this hostname already by listener {twin.Name}, and nothing else tells the two apart", parent);
-            return false;
-        }
-
-        var bad = listener.AllowedKinds.Where(kind => kind is not (DocumentKinds.HttpRoute or DocumentKinds.GrpcRoute or DocumentKinds.TcpRoute or DocumentKinds.TlsRoute)).ToArray();
-        var isResolved = bad.Length == 0;
-        if (!isResolved)
-        {
-            _conditions.Add(gateway, "ResolvedRefs", false, "InvalidRouteKinds", $"{listener.Field}.allowedRoutes.kinds: {string.Join(", ", bad)} cannot be served here", parent);
+            problems.Add(("InvalidRouteKinds", $"{listener.Field}.allowedRoutes.kinds: {string.Join(", ", bad)} cannot be served here"));
         }
 
         var certificates = ImmutableArray.CreateBuilder<ServerCertificateConfig>();
@@ -136,8 +138,7 @@ internal sealed class GatewayCompiler
                 : default((string Reason, string Message)?);
             if (problem is { } found)
             {
-                isResolved = false;
-                _conditions.Add(gateway, "ResolvedRefs", false, found.Reason, $"{reference.Field}: {found.Message}", parent);
+                problems.Add((found.Reason, $"{reference.Field}: {found.Message}"));
             }
             else
             {
@@ -146,19 +147,40 @@ internal sealed class GatewayCompiler
             }
         }
 
+        _conditions.Add(
+            gateway, "ResolvedRefs", problems.Count == 0, problems.Count == 0 ? "ResolvedRefs" : problems[0].Reason, string.Join("; ", problems.Select(problem => problem.Message)), parent);
+
         // With a certificate that is missing some names would be answered with the wrong one.
-        if (!isResolved && certificates.Count < listener.CertificateRefs.Length)
+        var isServed = conflict is null && certificates.Count == listener.CertificateRefs.Length && !Kinds(listener).IsEmpty;
+        if (conflict is not null)
         {
-            return false;
+            _conditions.Refuse(gateway, conflict.Value.Reason, conflict.Value.Message, parent);
+        }
+        else
+        {
+            _conditions.Accept(gateway, parent);
         }
 
-        _certificates[(gateway.Name, listener.Name)] = certificates.DrainToImmutable();
-        _conditions.Accept(gateway, parent);
-        if (isResolved)
+        _conditions.Add(gateway, "Programmed", isServed, isServed ? "Programmed" : "Invalid", isServed ? "" : "nothing listens: see the other conditions of this listener", parent);
+        if (isServed)
         {
-            _conditions.Add(gateway, "ResolvedRefs", true, "ResolvedRefs", "", parent);
+            _certificates[(gateway.Name, listener.Name)] = certificates.DrainToImmutable();
         }
 
-        return true;
+        return isServed;
+    }
+
+    /// <summary>Gateway API: of listeners that cannot share a port all but the first are Conflicted.</summary>
+    private static (string Reason, string Message)? Conflict(GatewayDocument gateway, GatewayListener listener)
+    {
+        var earlier = gateway.Listeners.TakeWhile(other => other != listener).Where(other => other.Port == listener.Port).ToArray();
+        if (earlier.FirstOrDefault(other => !other.Protocol.SharesPortWith(listener.Protocol)) is { } stranger)
+        {
+            return ("ProtocolConflict", $"{listener.Field}: port {listener.Port} is already {stranger.Protocol} by listener {stranger.Name}");
+        }
+
+        return earlier.FirstOrDefault(other => other.Hostname == listener.Hostname) is { } twin
+            ? ("HostnameConflict", $"{listener.Field}: port {listener.Port} has this hostname already by listener {twin.Name}, and nothing else tells the two apart")
+            : null;
     }
 }

@@ -31,6 +31,10 @@ internal static class Hostnames
         return both.Count == 0 ? null : both.DrainToImmutable();
     }
 
+    /// <summary>True when some name is one of both; empty: any.</summary>
+    public static bool Overlap(ImmutableArray<string> a, ImmutableArray<string> b) =>
+        a.IsEmpty || b.IsEmpty || a.Any(one => b.Any(other => Covers(one, other) || Covers(other, one)));
+
     /// <summary>True when every name that <paramref name="inner"/> stands for is one that <paramref name="outer"/> stands for.</summary>
     private static bool Covers(string outer, string inner) =>
         outer == inner || (outer.StartsWith('*') && inner.Length > outer.Length - 1 && inner.EndsWith(outer[1..], StringComparison.Ordinal));

@@ -33,6 +33,8 @@ public static class MeshCompiler
             Destinations = index.Services.Values.Select(routes.Destination).ToImmutableDictionary(destination => destination.Service),
             Gateways = gateways.Listeners(routes),
             Conditions = conditions.ToImmutable(),
+            Listeners = gateways.Slots.ToImmutableDictionary(
+                pair => pair.Key, pair => pair.Value.Select(slot => new ListenerStatus(slot.Listener.Name, slot.Kinds, slot.AttachedRoutes)).ToImmutableArray()),
             Errors = [.. errors],
             Services = services,
         };

@@ -5,33 +5,61 @@ using MeshProxy.Model.Identity;
 
 namespace MeshProxy.Api.Compilation;
 
-/// <summary>One listener of a Gateway that takes routes.</summary>
-internal sealed class ListenerSlot(GatewayListener listener)
+/// <summary>What takes routes: a listener of a Gateway, or a port of a Service.</summary>
+internal abstract class RouteSlot
 {
-    public GatewayListener Listener { get; } = listener;
+    private readonly List<(RouteDocument Route, ImmutableArray<string> Hostnames)> _routes = [];
 
     public List<HttpRouteConfig> HttpRoutes { get; } = [];
 
     public ImmutableArray<BackendConfig> TcpBackends { get; set; } = [];
 
-    /// <summary>The route that has the bytes of an opaque listener.</summary>
+    /// <summary>The route that has the bytes of an opaque listener or port.</summary>
     public RouteDocument? TcpRoute { get; set; }
 
+    /// <summary>The TLSRoutes, each with the server names that no older one has.</summary>
     public List<TlsRouteConfig> TlsRoutes { get; } = [];
+
+    /// <summary>The HTTPRoute or GRPCRoute of the other kind that already has one of these hostnames: Gateway API lets only one of the two in.</summary>
+    public RouteDocument? Rival(RouteDocument route, ImmutableArray<string> hostnames) =>
+        _routes.FirstOrDefault(other => other.Route.Kind != route.Kind && Hostnames.Overlap(other.Hostnames, hostnames)).Route;
+
+    /// <summary>Takes a route; false when it is here already, by another parentRef.</summary>
+    public bool TryAdd(RouteDocument route, ImmutableArray<string> hostnames)
+    {
+        if (_routes.Any(other => other.Route == route))
+        {
+            return false;
+        }
+
+        _routes.Add((route, hostnames));
+        return true;
+    }
+}
+
+/// <summary>One listener of a Gateway that takes routes.</summary>
+internal sealed class ListenerSlot(GatewayListener listener, ImmutableArray<string> kinds, bool isServed) : RouteSlot
+{
+    private readonly HashSet<RouteDocument> _accepted = new(ReferenceEqualityComparer.Instance);
+
+    public GatewayListener Listener { get; } = listener;
+
+    /// <summary>The kinds of routes that it takes.</summary>
+    public ImmutableArray<string> Kinds { get; } = kinds;
+
+    /// <summary>False: something it needs is missing or in conflict. Routes attach all the same, nothing listens.</summary>
+    public bool IsServed { get; } = isServed;
+
+    /// <summary>How many routes are attached and accepted.</summary>
+    public int AttachedRoutes => _accepted.Count;
+
+    public void OnAccepted(RouteDocument route) => _accepted.Add(route);
 }
 
 /// <summary>One port of a Service that takes routes.</summary>
-internal sealed class ServiceSlot(ServicePort port)
+internal sealed class ServiceSlot(ServicePort port) : RouteSlot
 {
     public ServicePort Port { get; } = port;
-
-    public List<HttpRouteConfig> HttpRoutes { get; } = [];
-
-    public ImmutableArray<BackendConfig> TcpBackends { get; set; } = [];
-
-    public RouteDocument? TcpRoute { get; set; }
-
-    public List<TlsRouteConfig> TlsRoutes { get; } = [];
 }
 
 /// <summary>
@@ -48,7 +76,6 @@ internal sealed class RouteCompiler
     private readonly Dictionary<ResourceName, List<ListenerSlot>> _gateways;
     private readonly Dictionary<ResourceName, List<ServiceSlot>> _services;
     private readonly Dictionary<ResourceName, string> _refused = [];
-    private readonly Dictionary<(ResourceName, string), int> _attached = [];
 
     public RouteCompiler(DocumentIndex index, TrustDomain trustDomain, PolicyRefusals policies, BackendTlsPolicies backendTls, ConditionBook conditions, Dictionary<ResourceName, List<ListenerSlot>> gateways)
     {
@@ -61,7 +88,7 @@ internal sealed class RouteCompiler
         _services = index.Services.ToDictionary(pair => pair.Key, pair => pair.Value.Ports.Select(port => new ServiceSlot(port)).ToList());
     }
 
-    /// <summary>Attaches every route, oldest first.</summary>
+    /// <summary>Attaches every route, oldest first; to Services the GRPCRoutes first, which there go before HTTPRoutes of any age (GAMMA).</summary>
     public void Run()
     {
         foreach (var route in _index.Routes)
@@ -71,23 +98,28 @@ internal sealed class RouteCompiler
                 _conditions.Refuse(route, "NoMatchingParent", "the route has no parentRefs, so nothing sends it requests: name a Gateway or a Service");
             }
 
-            var broken = route.Unsupported is [var first, ..] ? $"{first.Field}: {first.Message}" : _policies.OfRoute(route);
-            foreach (var parent in route.ParentRefs)
+            foreach (var parent in route.ParentRefs.Where(parent => !IsService(parent)))
             {
-                switch (parent.Group, parent.Kind)
+                if ((parent.Group, parent.Kind) == (DocumentReader.GatewayGroup, DocumentKinds.Gateway))
                 {
-                    case (DocumentReader.GatewayGroup, DocumentKinds.Gateway):
-                        AttachToGateway(route, parent, broken);
-                        break;
-                    case ("", DocumentKinds.Service):
-                        AttachToService(route, parent, broken);
-                        break;
-                    default:
-                        _conditions.Refuse(route, "InvalidKind", $"{parent.Field}: a route attaches to a Gateway or (group \"\") a Service, not to {parent.Group}/{parent.Kind}", parent.ToString());
-                        break;
+                    AttachToGateway(route, parent, Broken(route));
+                }
+                else
+                {
+                    _conditions.Refuse(route, "InvalidKind", $"{parent.Field}: a route attaches to a Gateway or (group \"\") a Service, not to {parent.Group}/{parent.Kind}", parent.ToString());
                 }
             }
         }
+
+        foreach (var route in _index.Routes.OrderBy(route => route is GrpcRouteDocument ? 0 : 1))
+        {
+            foreach (var parent in route.ParentRefs.Where(IsService))
+            {
+                AttachToService(route, parent, Broken(route));
+            }
+        }
+
+        static bool IsService(ParentRef parent) => (parent.Group, parent.Kind) == ("", DocumentKinds.Service);
     }
 
     /// <summary>The unit of a service.</summary>
@@ -123,8 +155,7 @@ internal sealed class RouteCompiler
             .OrderBy(id => id.ToString(), StringComparer.Ordinal).Select(Cluster).OfType<ClusterConfig>(),
     ];
 
-    /// <summary>How many routes are attached to a listener.</summary>
-    public int Attached(ResourceName gateway, string listener) => _attached.GetValueOrDefault((gateway, listener));
+    private string? Broken(RouteDocument route) => route.Unsupported is [var first, ..] ? $"{first.Field}: {first.Message}" : _policies.OfRoute(route);
 
     private ClusterConfig? Cluster(ClusterId id)
     {
@@ -169,7 +200,7 @@ internal sealed class RouteCompiler
             return;
         }
 
-        var allowed = named.Where(slot => Allows(slot.Listener, gateway, route)).ToArray();
+        var allowed = named.Where(slot => Allows(slot, gateway, route)).ToArray();
         if (allowed.Length == 0)
         {
             _conditions.Refuse(
@@ -194,8 +225,7 @@ internal sealed class RouteCompiler
         {
             if (route is HttpRouteDocument or GrpcRouteDocument)
             {
-                slot.HttpRoutes.Add(HttpRoute(route, names!.Value, broken));
-                _attached[(parent.Name, slot.Listener.Name)] = Attached(parent.Name, slot.Listener.Name) + 1;
+                isTaken |= !TryAttach(slot, route, parent, names!.Value, broken, slot.Listener.Port, $"listener {slot.Listener.Name} of {gateway.Title}");
             }
             else if (route is TlsRouteDocument)
             {
@@ -203,10 +233,6 @@ internal sealed class RouteCompiler
                 {
                     isTaken = true;
                     _conditions.Refuse(route, "Conflicted", $"{parent.Field}: listener {slot.Listener.Name} of {gateway.Title} already sends {taken}", parent.ToString());
-                }
-                else
-                {
-                    _attached[(parent.Name, slot.Listener.Name)] = Attached(parent.Name, slot.Listener.Name) + 1;
                 }
             }
             else if (slot.TcpRoute is { } older && older != route)
@@ -218,20 +244,39 @@ internal sealed class RouteCompiler
             {
                 slot.TcpRoute = route;
                 slot.TcpBackends = Opaque(route, broken);
-                _attached[(parent.Name, slot.Listener.Name)] = Attached(parent.Name, slot.Listener.Name) + 1;
+            }
+
+            if (broken is null && !isTaken)
+            {
+                slot.OnAccepted(route);
             }
         }
 
         Report(route, parent, broken, isTaken);
     }
 
-    private static bool Allows(GatewayListener listener, GatewayDocument gateway, RouteDocument route)
+    /// <summary>False: a route of the other kind has these hostnames.</summary>
+    private bool TryAttach(RouteSlot slot, RouteDocument route, ParentRef parent, ImmutableArray<string> hostnames, string? broken, int port, string place)
     {
-        var fits = listener.Protocol is ListenerProtocol.Http or ListenerProtocol.Https
-            ? route is HttpRouteDocument or GrpcRouteDocument
-            : route is TlsRouteDocument ? listener.Protocol is ListenerProtocol.Tls or ListenerProtocol.TlsPassthrough
-            : route is TcpRouteDocument && listener.Protocol is ListenerProtocol.Tls or ListenerProtocol.Tcp;
-        if (!fits || (!listener.AllowedKinds.IsEmpty && !listener.AllowedKinds.Contains(route.Kind)))
+        if (slot.Rival(route, hostnames) is { } rival)
+        {
+            _conditions.Refuse(
+                route, "Conflicted", $"{parent.Field}: {place} already has {rival.Title}, and an HTTPRoute and a GRPCRoute cannot share a hostname: write both in one kind, or give them hostnames of their own", parent.ToString());
+            return false;
+        }
+
+        if (slot.TryAdd(route, hostnames))
+        {
+            slot.HttpRoutes.Add(HttpRoute(route, hostnames, broken, port));
+        }
+
+        return true;
+    }
+
+    private static bool Allows(ListenerSlot slot, GatewayDocument gateway, RouteDocument route)
+    {
+        var listener = slot.Listener;
+        if (!slot.Kinds.Contains(route.Kind))
         {
             return false;
         }
@@ -287,7 +332,7 @@ internal sealed class RouteCompiler
             if (isHttp)
             {
                 // Whoever reached the Service by its name means it: hostnames of a route do not count here (GEP-1294).
-                slot.HttpRoutes.Add(HttpRoute(route, [], broken));
+                isTaken |= !TryAttach(slot, route, parent, [], broken, slot.Port.Port, $"port {slot.Port.Port} of {service.Title}");
             }
             else if (route is TlsRouteDocument)
             {
@@ -362,14 +407,14 @@ internal sealed class RouteCompiler
         _conditions.Add(route, "ResolvedRefs", problem.Reason is null, problem.Reason ?? "ResolvedRefs", problem.Message ?? "", parent.ToString());
     }
 
-    private HttpRouteConfig HttpRoute(RouteDocument route, ImmutableArray<string> hostnames, string? broken)
+    private HttpRouteConfig HttpRoute(RouteDocument route, ImmutableArray<string> hostnames, string? broken, int port)
     {
         var rules = route.Rules.Select(rule => new HttpRouteRuleConfig
         {
             Name = rule.Name,
             Matches = rule.Matches,
-            Filters = broken is null ? rule.Filters : [],
-            Backends = broken is null ? [.. rule.Backends.Select(backend => Backend(route, backend))] : [Broken(route, broken)],
+            Filters = broken is null ? Filters(rule.Filters, port) : [],
+            Backends = broken is null ? [.. rule.Backends.Select(backend => Backend(route, backend, port))] : [Broken(route, broken)],
             RequestTimeout = rule.RequestTimeout,
             BackendRequestTimeout = rule.BackendRequestTimeout,
         }).ToImmutableArray();
@@ -382,6 +427,10 @@ internal sealed class RouteCompiler
         return new HttpRouteConfig { Id = route.Name.ToString(), Hostnames = hostnames, Rules = rules, CreatedAt = route.CreatedAt };
     }
 
+    // Gateway API: a redirect that names neither scheme nor port keeps the port of the listener.
+    private static ImmutableArray<HttpFilterConfig> Filters(ImmutableArray<HttpFilterConfig> filters, int port) =>
+        [.. filters.Select(filter => filter is RedirectConfig { Scheme: null, Port: null } redirect ? redirect with { Port = port } : filter)];
+
     private ImmutableArray<BackendConfig> Opaque(RouteDocument route, string? broken)
     {
         if (broken is not null)
@@ -389,13 +438,13 @@ internal sealed class RouteCompiler
             return [Broken(route, broken)];
         }
 
-        var backends = route.Rules.Take(1).SelectMany(rule => rule.Backends).Select(backend => Backend(route, backend)).ToImmutableArray();
+        var backends = route.Rules.Take(1).SelectMany(rule => rule.Backends).Select(backend => Backend(route, backend, 0)).ToImmutableArray();
         return backends.IsEmpty ? [Broken(route, "the rule has no backendRefs")] : backends;
     }
 
     private static BackendConfig Broken(RouteDocument route, string why) => new(null, 1, $"{route.Title}: {why}");
 
-    private BackendConfig Backend(RouteDocument route, BackendRef backend)
+    private BackendConfig Backend(RouteDocument route, BackendRef backend, int port)
     {
         var (_, message) = Resolve(route, backend);
         var id = message is null ? new ClusterId(backend.Name, backend.Port!.Value) : default(ClusterId?);
@@ -404,7 +453,7 @@ internal sealed class RouteCompiler
             (id, message) = (null, refused);
         }
 
-        return new BackendConfig(id, backend.Weight, message is null ? null : $"{route.Title}: {message}") { Filters = backend.Filters };
+        return new BackendConfig(id, backend.Weight, message is null ? null : $"{route.Title}: {message}") { Filters = Filters(backend.Filters, port) };
     }
 
     private (string? Reason, string? Message) Resolve(RouteDocument route, BackendRef backend)

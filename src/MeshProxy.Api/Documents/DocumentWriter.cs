@@ -18,39 +18,39 @@ public static class DocumentWriter
     // Not for HTML: what people wrote stays as they wrote it.
     private static readonly JsonWriterOptions Indented = new() { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    /// <summary>One YAML document, with status when there are conditions.</summary>
+    /// <summary>One YAML document, with status when it is given.</summary>
     /// <param name="document">What to write; it comes from <see cref="DocumentReader"/>.</param>
-    /// <param name="conditions">Become status.</param>
+    /// <param name="status">What became of it.</param>
     /// <param name="showSecrets">Also write the data of a Secret: for the store alone. Otherwise only lengths are written.</param>
-    public static string ToYaml(Document document, IEnumerable<ConditionInfo>? conditions = null, bool showSecrets = false)
+    public static string ToYaml(Document document, DocumentStatus? status = null, bool showSecrets = false)
     {
         var text = new StringBuilder();
-        WriteMapping(text, Build(document, conditions, showSecrets), 0);
+        WriteMapping(text, Build(document, status, showSecrets), 0);
         return text.ToString();
     }
 
-    /// <summary>One JSON object, with status when there are conditions. With <paramref name="showSecrets"/> it reads back as the same document.</summary>
+    /// <summary>One JSON object, with status when it is given. With <paramref name="showSecrets"/> it reads back as the same document.</summary>
     /// <param name="document">What to write; it comes from <see cref="DocumentReader"/>.</param>
-    /// <param name="conditions">Become status.</param>
+    /// <param name="status">What became of it.</param>
     /// <param name="showSecrets">Also write the data of a Secret: for the store alone. Otherwise only lengths are written.</param>
-    public static string ToJson(Document document, IEnumerable<ConditionInfo>? conditions = null, bool showSecrets = false)
+    public static string ToJson(Document document, DocumentStatus? status = null, bool showSecrets = false)
     {
         var buffer = new ArrayBufferWriter<byte>();
         using (var json = new Utf8JsonWriter(buffer, Indented))
         {
-            CanonicalText.Write(json, Build(document, conditions, showSecrets), isSorted: false);
+            CanonicalText.Write(json, Build(document, status, showSecrets), isSorted: false);
         }
 
         return Encoding.UTF8.GetString(buffer.WrittenSpan);
     }
 
-    private static MappingNode Build(Document document, IEnumerable<ConditionInfo>? conditions, bool showSecrets)
+    private static MappingNode Build(Document document, DocumentStatus? status, bool showSecrets)
     {
         var tree = document.Tree ?? throw new ArgumentException($"{document.Title} was not read from a text, so there is nothing to write.", nameof(document));
         var entries = ImmutableArray.CreateBuilder<MappingEntry>();
         entries.Add(Entry("apiVersion", Text(document.ApiVersion)));
         entries.Add(Entry("kind", Text(document.Kind)));
-        entries.Add(Entry("metadata", Metadata(document, tree)));
+        entries.Add(Entry("metadata", Metadata(document, tree, status?.Generation ?? 0)));
         foreach (var entry in tree.Entries)
         {
             if (entry.Key is "apiVersion" or "kind" or "metadata" or "status")
@@ -72,21 +72,31 @@ public static class DocumentWriter
             entries.Add(Entry("data", new MappingNode(0, 0, [.. hidden])));
         }
 
-        if (conditions?.ToImmutableArray() is { IsEmpty: false } known)
+        if (status is { Conditions.IsEmpty: false })
         {
-            entries.Add(Entry("status", Status(known)));
+            entries.Add(Entry("status", document switch
+            {
+                RouteDocument route => RouteStatus(route, status),
+                GatewayDocument gateway => GatewayStatus(gateway, status),
+                _ => Map(Conditions(status, status.Conditions)),
+            }));
         }
 
         return new MappingNode(0, 0, entries.DrainToImmutable());
     }
 
-    private static MappingNode Metadata(Document document, MappingNode tree)
+    private static MappingNode Metadata(Document document, MappingNode tree, ulong generation)
     {
         var entries = ImmutableArray.CreateBuilder<MappingEntry>();
         entries.Add(Entry("name", Text(document.Name.Name)));
         if (document.Name.Namespace.Length > 0)
         {
             entries.Add(Entry("namespace", Text(document.Name.Namespace)));
+        }
+
+        if (generation > 0)
+        {
+            entries.Add(Entry("generation", Number(generation)));
         }
 
         if (document.CreatedAt != default)
@@ -102,25 +112,81 @@ public static class DocumentWriter
         return new MappingNode(0, 0, entries.DrainToImmutable());
     }
 
-    /// <summary>Gateway API writes conditions by parent for routes; ours stay in one list, each with the parent it is about.</summary>
-    private static MappingNode Status(ImmutableArray<ConditionInfo> conditions)
+    /// <summary>Gateway API's RouteStatus: for each parentRef what it made of the route.</summary>
+    private static MappingNode RouteStatus(RouteDocument route, DocumentStatus status)
     {
-        var items = conditions.Select(condition =>
+        var entries = ImmutableArray.CreateBuilder<MappingEntry>();
+        var ofNone = status.Conditions.Where(condition => condition.Parent.Length == 0).ToArray();
+        if (ofNone.Length > 0)
         {
-            var entries = ImmutableArray.CreateBuilder<MappingEntry>();
-            if (condition.Parent.Length > 0)
+            entries.Add(Conditions(status, ofNone));
+        }
+
+        entries.Add(List("parents", route.ParentRefs.Select(parent =>
+        {
+            var reference = ImmutableArray.CreateBuilder<MappingEntry>();
+            reference.Add(Entry("group", Text(parent.Group)));
+            reference.Add(Entry("kind", Text(parent.Kind)));
+            reference.Add(Entry("namespace", Text(parent.Name.Namespace)));
+            reference.Add(Entry("name", Text(parent.Name.Name)));
+            if (parent.SectionName is not null)
             {
-                entries.Add(Entry("parent", Text(condition.Parent)));
+                reference.Add(Entry("sectionName", Text(parent.SectionName)));
             }
 
-            entries.Add(Entry("type", Text(condition.Type)));
-            entries.Add(Entry("status", Text(condition.Status ? "True" : "False")));
-            entries.Add(Entry("reason", Text(condition.Reason)));
-            entries.Add(Entry("message", Text(condition.Message)));
-            return (DocumentNode)new MappingNode(0, 0, entries.DrainToImmutable());
-        });
-        return new MappingNode(0, 0, [Entry("conditions", new SequenceNode(0, 0, [.. items]))]);
+            if (parent.Port is { } port)
+            {
+                reference.Add(Entry("port", Number(port)));
+            }
+
+            return Map(
+                Entry("parentRef", new MappingNode(0, 0, reference.DrainToImmutable())),
+                Entry("controllerName", Text(GatewayClassDocument.OurController)),
+                Conditions(status, status.Conditions.Where(condition => condition.Parent == parent.ToString()).Select(condition => condition with { Parent = "" })));
+        })));
+        return new MappingNode(0, 0, entries.DrainToImmutable());
     }
+
+    /// <summary>Gateway API's GatewayStatus: its own conditions, and for each listener the kinds that it takes, how many routes it has, and its conditions.</summary>
+    private static MappingNode GatewayStatus(GatewayDocument gateway, DocumentStatus status)
+    {
+        var kinds = status.Listeners.ToDictionary(listener => listener.Name);
+        return Map(
+            List("addresses", gateway.Addresses.Select(address => Map(Entry("type", Text("IPAddress")), Entry("value", Text(address))))),
+            Conditions(status, status.Conditions.Where(condition => condition.Parent.Length == 0)),
+            List("listeners", gateway.Listeners.Where(listener => kinds.ContainsKey(listener.Name)).Select(listener => Map(
+                Entry("name", Text(listener.Name)),
+                List("supportedKinds", kinds[listener.Name].SupportedKinds.Select(kind => Map(Entry("group", Text(DocumentReader.GatewayGroup)), Entry("kind", Text(kind))))),
+                Entry("attachedRoutes", Number(kinds[listener.Name].AttachedRoutes)),
+                Conditions(status, status.Conditions.Where(condition => condition.Parent == $"listener {listener.Name}").Select(condition => condition with { Parent = "" }))))));
+    }
+
+    private static MappingEntry Conditions(DocumentStatus status, IEnumerable<ConditionInfo> conditions) => List("conditions", conditions.Select(condition =>
+    {
+        var entries = ImmutableArray.CreateBuilder<MappingEntry>();
+        if (condition.Parent.Length > 0)
+        {
+            entries.Add(Entry("parent", Text(condition.Parent)));
+        }
+
+        entries.Add(Entry("type", Text(condition.Type)));
+        entries.Add(Entry("status", Text(condition.Status ? "True" : "False")));
+        entries.Add(Entry("reason", Text(condition.Reason)));
+        entries.Add(Entry("message", Text(condition.Message)));
+        if (status.Generation > 0)
+        {
+            entries.Add(Entry("observedGeneration", Number(status.Generation)));
+        }
+
+        return new MappingNode(0, 0, entries.DrainToImmutable());
+    }));
+
+    private static MappingNode Map(params ReadOnlySpan<MappingEntry> entries) => new(0, 0, [.. entries]);
+
+    private static MappingEntry List(string key, IEnumerable<MappingNode> items) => Entry(key, new SequenceNode(0, 0, [.. items]));
+
+    private static ScalarNode Number<T>(T value)
+        where T : IFormattable => new(0, 0, value.ToString(null, CultureInfo.InvariantCulture), isPlain: true);
 
     private static MappingEntry Entry(string key, DocumentNode value) => new(key, 0, 0, value);
 

@@ -175,7 +175,8 @@ internal sealed class MessageReader
 
     private HttpMatchConfig Match(Wire.HttpMatch message, string field) => new()
     {
-        Path = message.Path is { } path ? Path(path, field + ".path") : null,
+        Path = message.Path is { Kind: not Wire.PathMatch.Types.Kind.Grpc } path ? Path(path, field + ".path") : null,
+        Grpc = message.Path is { Kind: Wire.PathMatch.Types.Kind.Grpc } grpc ? Grpc(grpc.Grpc, field + ".path.grpc") : null,
         Method = message.HasMethod ? Token(message.Method, field + ".method") : null,
         Headers = Each(message.Headers, field + ".headers", (match, at) => Value(match, at) with { Name = FieldName(match.Name, at + ".name") }),
         QueryParameters = Each(message.QueryParameters, field + ".query_parameters", Value),
@@ -199,6 +200,27 @@ internal sealed class MessageReader
         return new PathMatchConfig(kind.Value, message.Value);
     }
 
+    private GrpcMatchConfig Grpc(Wire.GrpcMethod? message, string field)
+    {
+        if (message is null)
+        {
+            return Fault(field, "is missing", new GrpcMatchConfig(null, null, false));
+        }
+
+        Func<string, string?> check = message.RegularExpression ? HttpRules.CheckExpression : HttpRules.CheckGrpcName;
+        if (message.HasService)
+        {
+            Check(check(message.Service), field + ".service");
+        }
+
+        if (message.HasMethod)
+        {
+            Check(check(message.Method), field + ".method");
+        }
+
+        return new GrpcMatchConfig(message.HasService ? message.Service : null, message.HasMethod ? message.Method : null, message.RegularExpression);
+    }
+
     private ValueMatchConfig Value(Wire.ValueMatch message, string field)
     {
         if (message.Name.Length == 0)
@@ -208,7 +230,7 @@ internal sealed class MessageReader
 
         if (message.RegularExpression)
         {
-            Check(HttpRules.CheckExpression(message.Value), field + ".value");
+            Check(HttpRules.CheckExpression(message.Value, HttpRules.MaxFieldValueLength), field + ".value");
         }
 
         return new ValueMatchConfig(message.Name, message.Value, message.RegularExpression);

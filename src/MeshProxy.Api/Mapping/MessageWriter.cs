@@ -195,6 +195,22 @@ internal static class MessageWriter
             message.Method = match.Method;
         }
 
+        if (match.Grpc is { } grpc)
+        {
+            var method = new Wire.GrpcMethod { RegularExpression = grpc.IsRegularExpression };
+            if (grpc.Service is not null)
+            {
+                method.Service = grpc.Service;
+            }
+
+            if (grpc.Method is not null)
+            {
+                method.Method = grpc.Method;
+            }
+
+            message.Path = new Wire.PathMatch { Kind = Wire.PathMatch.Types.Kind.Grpc, Grpc = method };
+        }
+
         message.Headers.AddRange(match.Headers.Select(Write));
         message.QueryParameters.AddRange(match.QueryParameters.Select(Write));
         return message;

@@ -43,10 +43,10 @@ internal static class ApplyCommand
             {
                 var name = resource.Namespace.Length > 0 ? $"{resource.Namespace}/{resource.Name}" : resource.Name;
                 await output.WriteLineAsync($"{resource.Kind} {name} {resource.Change.ToString().ToLowerInvariant()}{(request.DryRun ? " (dry run)" : "")}");
-                foreach (var condition in resource.Conditions.Where(condition => !condition.Status))
+                foreach (var condition in resource.Conditions.Where(condition => ConfigMapping.ToModel(condition).IsProblem))
                 {
                     var parent = condition.Parent.Length > 0 ? $" for {condition.Parent}" : "";
-                    await error.WriteLineAsync($"{resource.Kind} {name}: {condition.Type}=False{parent}: {condition.Reason}: {condition.Message}");
+                    await error.WriteLineAsync($"{resource.Kind} {name}: {condition.Type}={condition.Status}{parent}: {condition.Reason}: {condition.Message}");
                     isInForce &= condition.Type != "Accepted";
                 }
             }

@@ -5,6 +5,7 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using MeshProxy.Api.Control.V1;
 using MeshProxy.Api.Documents;
+using MeshProxy.Api.Mapping;
 
 namespace MeshProxy.Cli.Commands;
 
@@ -94,7 +95,7 @@ internal static class GetCommand
 
     private static string[] Row(Resource resource)
     {
-        var problem = resource.Conditions.FirstOrDefault(condition => !condition.Status);
+        var problem = resource.Conditions.FirstOrDefault(condition => ConfigMapping.ToModel(condition).IsProblem);
         return
         [
             resource.Namespace,

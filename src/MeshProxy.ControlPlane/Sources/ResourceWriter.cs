@@ -18,7 +18,7 @@ internal static class ResourceWriter
     private const string ApiVersion = "meshproxy.io/v1alpha1";
 
     /// <summary>A document with what became of it.</summary>
-    public static Resource Write(MeshDocument document, CompiledMesh mesh) => Write(document.Document, document.Stored.Generation, Conditions(mesh, document.Key));
+    public static Resource Write(MeshDocument document, CompiledMesh mesh) => Write(document.Document, mesh.StatusOf(document.Document, document.Stored.Generation));
 
     /// <summary>A registered instance.</summary>
     public static Resource Write(RegisteredWorkload workload, CompiledMesh mesh)
@@ -35,7 +35,7 @@ internal static class ResourceWriter
         var read = DocumentReader.Read([new DocumentSource(live.Name.ToString(), text)], live.Name.Namespace);
         if (read.Documents is [var document])
         {
-            return Write(document, 1, conditions);
+            return Write(document, new DocumentStatus(conditions, 1));
         }
 
         // A label that an operator could not have written; JSON is YAML.
@@ -103,7 +103,7 @@ internal static class ResourceWriter
         return Encoding.UTF8.GetString(buffer.WrittenSpan);
     }
 
-    private static Resource Write(Document document, ulong generation, ImmutableArray<ConditionInfo> conditions)
+    private static Resource Write(Document document, DocumentStatus status)
     {
         var resource = new Resource
         {
@@ -111,12 +111,12 @@ internal static class ResourceWriter
             Kind = document.Kind,
             Namespace = document.Name.Namespace,
             Name = document.Name.Name,
-            Yaml = DocumentWriter.ToYaml(document, conditions),
-            Json = DocumentWriter.ToJson(document, conditions),
-            Generation = generation,
+            Yaml = DocumentWriter.ToYaml(document, status),
+            Json = DocumentWriter.ToJson(document, status),
+            Generation = status.Generation,
             CreatedAt = document.CreatedAt == default ? null : document.CreatedAt.ToTimestamp(),
         };
-        resource.Conditions.AddRange(conditions.Select(ConfigMapping.ToProto));
+        resource.Conditions.AddRange(status.Conditions.Select(ConfigMapping.ToProto));
         return resource;
     }
 }

@@ -19,7 +19,7 @@ public static class FailureMap
     {
         FailureCause.None => new(ResponseFlag.None, 0, 0, false, "no failure"),
         FailureCause.NoRoute => new(ResponseFlag.NR, 404, 12, false, "no service or route takes this request: check the authority, the path and the routes attached to it"),
-        FailureCause.InvalidBackend => new(ResponseFlag.NC, 500, 13, false, "the route names a backend that does not resolve: see the route's conditions"),
+        FailureCause.InvalidBackend => new(ResponseFlag.NC, 500, 14, false, "the route names a backend that does not resolve: see the route's conditions"),
         FailureCause.RefusedConfiguration => new(ResponseFlag.NC, 500, 13, false, "the destination's configuration was refused: see meshctl status"),
         FailureCause.Unsupported => new(ResponseFlag.NC, 501, 12, false, "this proxy does not serve that feature"),
         FailureCause.AuthorizationDenied => new(ResponseFlag.AD, 403, 7, false, "an authorization policy denied it"),

@@ -1,6 +1,5 @@
 using System.Buffers.Text;
 using System.Runtime.CompilerServices;
-using System.Text;
 using MeshProxy.DataPlane.Clusters;
 using MeshProxy.DataPlane.Failures;
 using MeshProxy.DataPlane.Routing;
@@ -177,13 +176,12 @@ internal sealed class Forwarder : IExchangeObserver
         RouteBackend? backend = null;
         if (!failure.IsFailure)
         {
-            if (decision.Match.Rule!.Filters.Redirect is { } redirect)
+            failure = Prepare(decision.Match, out backend);
+            if (!failure.IsFailure && backend!.Filters.Redirect is { } redirect)
             {
-                await RedirectAsync(redirect, decision.Match);
+                await RedirectAsync(redirect, backend.Filters, decision.Match);
                 return;
             }
-
-            failure = Prepare(decision.Match, out backend);
         }
 
         // 3 attempts
@@ -245,7 +243,7 @@ internal sealed class Forwarder : IExchangeObserver
         // 4 relay
         if (!failure.IsFailure)
         {
-            failure = await RelayAsync(_upstream!, backend!, decision.Match.Rule!);
+            failure = await RelayAsync(_upstream!, backend!);
         }
 
         if (failure.IsFailure)
@@ -283,6 +281,11 @@ internal sealed class Forwarder : IExchangeObserver
         }
 
         _record.Meters = backend.Meters;
+        if (backend.Filters.Redirect is not null)
+        {
+            return default;
+        }
+
         if (backend.Cluster is null)
         {
             return new Failure(FailureCause.InvalidBackend, FailureStage.Routing, RetrySafety.Never, Initiator.Us, $"invalid_backend: route {rule.RouteId}: {backend.Invalid}");
@@ -330,7 +333,6 @@ internal sealed class Forwarder : IExchangeObserver
             request.Fields.Add(KnownField.XRequestId, id);
         }
 
-        rule.Filters.Apply(request, match.MatchedPrefix);
         backend.Filters.Apply(request, match.MatchedPrefix);
 
         // After the filters: a deadline that the operator's own filter sets is believed.
@@ -627,7 +629,7 @@ internal sealed class Forwarder : IExchangeObserver
 
     /// <summary>Relays the response. A failure is returned only while the downstream's response has not started.</summary>
     [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    private async ValueTask<Failure> RelayAsync(HttpClientExchange upstream, RouteBackend backend, RouteRule rule)
+    private async ValueTask<Failure> RelayAsync(HttpClientExchange upstream, RouteBackend backend)
     {
         ReleaseHeldBody();
         var response = upstream.Response;
@@ -640,7 +642,6 @@ internal sealed class Forwarder : IExchangeObserver
             EdgeFields.Remove(response.Fields);
         }
 
-        rule.Filters.Apply(response);
         backend.Filters.Apply(response);
         if (response.IsTunnel)
         {
@@ -781,17 +782,16 @@ internal sealed class Forwarder : IExchangeObserver
         _record.Status = await LocalReply.WriteAsync(_downstream, failure, _connection.TellsDetail);
     }
 
-    private async ValueTask RedirectAsync(Model.Config.RedirectConfig redirect, RouteMatch match)
+    private async ValueTask RedirectAsync(Redirect redirect, MessageFilters filters, RouteMatch match)
     {
-        var request = _downstream.Request;
-        _record.Route = match.Rule!.RouteId;
         var head = _downstream.Response;
         head.Clear();
         head.Status = redirect.Status;
         head.EndsStream = true;
         head.ContentLength = 0;
-        head.Fields.Add(KnownField.Location, Encoding.ASCII.GetBytes(Redirects.Location(redirect, request, match.MatchedPrefix)));
+        redirect.AddLocation(_downstream.Request, match.MatchedPrefix, head.Fields);
         head.Fields.Add(KnownField.ContentLength, "0"u8);
+        filters.Apply(head);
         _record.Status = head.Status;
         _downstream.WriteHead(head);
         await _downstream.FlushAsync();

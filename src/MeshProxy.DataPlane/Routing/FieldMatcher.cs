@@ -8,15 +8,18 @@ namespace MeshProxy.DataPlane.Routing;
 /// <summary>One alternative of a rule, beyond the path: method, fields, query parameters. All must hold.</summary>
 internal sealed class FieldMatcher
 {
+    /// <summary>The alternative that asks for nothing.</summary>
+    public static readonly FieldMatcher Always = new(new HttpMatchConfig());
+
     private readonly byte[]? _method;
     private readonly NamedValue[] _fields;
     private readonly NamedValue[] _queryParameters;
 
-    public FieldMatcher(HttpMatchConfig config)
+    private FieldMatcher(HttpMatchConfig config)
     {
         _method = config.Method is { } method ? Encoding.ASCII.GetBytes(method) : null;
-        _fields = [.. config.Headers.Select(match => new NamedValue(match))];
-        _queryParameters = [.. config.QueryParameters.Select(match => new NamedValue(match))];
+        _fields = [.. config.Headers.Select(match => new NamedValue(match, isQuery: false))];
+        _queryParameters = [.. config.QueryParameters.Select(match => new NamedValue(match, isQuery: true))];
     }
 
     public bool HasMethod => _method is not null;
@@ -27,6 +30,12 @@ internal sealed class FieldMatcher
 
     public bool IsAlways => _method is null && _fields.Length == 0 && _queryParameters.Length == 0;
 
+    /// <summary>The conditions that ask for one certain value: what alternatives can be indexed by.</summary>
+    public IEnumerable<NamedValue> ExactValues => _fields.Concat(_queryParameters).Where(value => value.Exact is not null);
+
+    public static FieldMatcher Of(HttpMatchConfig config) =>
+        config.Method is null && config.Headers.IsEmpty && config.QueryParameters.IsEmpty ? Always : new FieldMatcher(config);
+
     public bool Matches(RequestHead request)
     {
         if (_method is not null && !request.MethodToken.SequenceEqual(_method))
@@ -36,7 +45,7 @@ internal sealed class FieldMatcher
 
         foreach (var field in _fields)
         {
-            if (!MatchesField(request, field))
+            if (!field.Matches(request))
             {
                 return false;
             }
@@ -44,7 +53,7 @@ internal sealed class FieldMatcher
 
         foreach (var parameter in _queryParameters)
         {
-            if (!MatchesQuery(request.Path, parameter))
+            if (!parameter.Matches(request))
             {
                 return false;
             }
@@ -53,75 +62,28 @@ internal sealed class FieldMatcher
         return true;
     }
 
-    private static bool MatchesField(RequestHead request, NamedValue expected)
+    /// <summary>A condition on one named value of a request.</summary>
+    internal sealed class NamedValue(ValueMatchConfig config, bool isQuery)
     {
-        // Host is no field here: it is the authority.
-        if (expected.Name.AsSpan().SequenceEqual("host"u8))
+        private readonly Regex? _expression = config.IsRegularExpression ? Expressions.FullMatch(config.Value) : null;
+        private readonly byte[] _name = Encoding.UTF8.GetBytes(config.Name);
+
+        /// <summary>What it is about: a query parameter or a field, and its name.</summary>
+        public (bool IsQuery, string Name) NameKey => (isQuery, config.Name);
+
+        /// <summary>The same with the value that is asked for.</summary>
+        public (bool IsQuery, string Name, string Value) Key => (isQuery, config.Name, config.Value);
+
+        /// <summary>The value that is asked for; null: an expression.</summary>
+        public byte[]? Exact { get; } = config.IsRegularExpression ? null : Encoding.UTF8.GetBytes(config.Value);
+
+        public bool Matches(RequestHead request)
         {
-            return expected.Matches(request.Authority);
+            using var value = Of(request, _name, isQuery);
+            return value.IsPresent && (Exact is not null ? value.Bytes.SequenceEqual(Exact) : Expressions.IsMatch(_expression!, value.Bytes));
         }
 
-        var index = request.Fields.IndexOf(expected.Name, 0);
-        if (index < 0)
-        {
-            return false;
-        }
-
-        var next = request.Fields.IndexOf(expected.Name, index + 1);
-        if (next < 0)
-        {
-            return expected.Matches(request.Fields[index].Value);
-        }
-
-        // Several lines are one value, joined with commas (RFC 9110 section 5.3). Rare: it may allocate.
-        var joined = new List<byte>(request.Fields[index].Value.ToArray());
-        for (; next >= 0; next = request.Fields.IndexOf(expected.Name, next + 1))
-        {
-            joined.AddRange(", "u8);
-            joined.AddRange(request.Fields[next].Value);
-        }
-
-        return expected.Matches([.. joined]);
+        public static RequestValue Of(RequestHead request, byte[] name, bool isQuery) =>
+            isQuery ? RequestValue.OfQuery(request.Path, name) : RequestValue.OfField(request, name);
     }
-
-    private static bool MatchesQuery(ReadOnlySpan<byte> target, NamedValue expected)
-    {
-        var question = target.IndexOf((byte)'?');
-        if (question < 0)
-        {
-            return false;
-        }
-
-        foreach (var range in target[(question + 1)..].Split((byte)'&'))
-        {
-            var pair = target[(question + 1)..][range];
-            var equals = pair.IndexOf((byte)'=');
-            var name = equals < 0 ? pair : pair[..equals];
-            if (Decoded(name).SequenceEqual(expected.Name))
-            {
-                // The first parameter of that name counts (Gateway API).
-                return expected.Matches(Decoded(equals < 0 ? default : pair[(equals + 1)..]));
-            }
-        }
-
-        return false;
-    }
-
-    private static ReadOnlySpan<byte> Decoded(ReadOnlySpan<byte> text) => text.IndexOfAny((byte)'%', (byte)'+') < 0
-        ? text
-        : Encoding.UTF8.GetBytes(Uri.UnescapeDataString(Encoding.ASCII.GetString(text).Replace('+', ' ')));
-
-    private sealed class NamedValue(ValueMatchConfig config)
-    {
-        private readonly byte[]? _exact = config.IsRegularExpression ? null : Encoding.UTF8.GetBytes(config.Value);
-        private readonly Regex? _expression = config.IsRegularExpression ? FullMatch(config.Value) : null;
-
-        public byte[] Name { get; } = Encoding.UTF8.GetBytes(config.Name);
-
-        public bool Matches(ReadOnlySpan<byte> value) =>
-            _exact is not null ? value.SequenceEqual(_exact) : _expression!.IsMatch(Encoding.Latin1.GetString(value));
-    }
-
-    /// <summary>An expression that must match the whole text, in linear time.</summary>
-    public static Regex FullMatch(string pattern) => new($@"\A(?:{pattern})\z", RegexOptions.NonBacktracking | RegexOptions.CultureInvariant);
 }

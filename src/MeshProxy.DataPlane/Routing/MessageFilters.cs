@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Collections.Immutable;
 using System.Text;
 using MeshProxy.Http;
@@ -6,30 +7,33 @@ using MeshProxy.Model.Config;
 
 namespace MeshProxy.DataPlane.Routing;
 
-/// <summary>The filters of one rule or backend, compiled: changes to heads, applied in document order.</summary>
+/// <summary>
+/// What filters do to the messages of one backend, compiled: those of its rule, then its own, in document order. Where both rewrite the same part of the URL
+/// the backend's counts. Applying them allocates nothing.
+/// </summary>
 internal sealed class MessageFilters
 {
-    public static readonly MessageFilters None = new([]);
+    public static readonly MessageFilters None = new([], []);
 
     private readonly FieldChange[] _requestChanges;
     private readonly FieldChange[] _responseChanges;
-    private readonly UrlRewriteConfig? _rewrite;
     private readonly byte[]? _hostname;
-    private readonly byte[]? _replacement;
+    private readonly PathRewrite? _path;
 
-    public MessageFilters(ImmutableArray<HttpFilterConfig> filters)
+    public MessageFilters(ImmutableArray<HttpFilterConfig> ofRule, ImmutableArray<HttpFilterConfig> ofBackend)
     {
+        var filters = ofRule.Concat(ofBackend).ToArray();
         var modifiers = filters.OfType<HeaderModifierConfig>().ToArray();
         _requestChanges = [.. modifiers.Where(modifier => !modifier.OnResponse).Select(modifier => new FieldChange(modifier))];
         _responseChanges = [.. modifiers.Where(modifier => modifier.OnResponse).Select(modifier => new FieldChange(modifier))];
-        _rewrite = filters.OfType<UrlRewriteConfig>().FirstOrDefault();
-        _hostname = _rewrite?.Hostname is { } hostname ? Encoding.ASCII.GetBytes(hostname) : null;
-        _replacement = _rewrite?.Path is { } path ? Encoding.ASCII.GetBytes(path.Value) : null;
-        Redirect = filters.OfType<RedirectConfig>().FirstOrDefault();
+        var rewrites = filters.OfType<UrlRewriteConfig>().ToArray();
+        _hostname = rewrites.LastOrDefault(rewrite => rewrite.Hostname is not null) is { Hostname: { } hostname } ? Encoding.ASCII.GetBytes(hostname) : null;
+        _path = rewrites.LastOrDefault(rewrite => rewrite.Path is not null) is { Path: { } path } ? new PathRewrite(path) : null;
+        Redirect = filters.OfType<RedirectConfig>().LastOrDefault() is { } redirect ? new Redirect(redirect) : null;
     }
 
     /// <summary>Answers instead of forwarding.</summary>
-    public RedirectConfig? Redirect { get; }
+    public Redirect? Redirect { get; }
 
     /// <param name="request">The head to change.</param>
     /// <param name="matchedPrefix">The length in bytes of the path prefix that the rule matched, without a trailing slash.</param>
@@ -45,9 +49,11 @@ internal sealed class MessageFilters
             request.SetAuthority(_hostname);
         }
 
-        if (_rewrite?.Path is { } path)
+        if (_path is not null)
         {
-            request.SetPath(RewritePath(request.Path, path, _replacement!, matchedPrefix));
+            var target = ArrayPool<byte>.Shared.Rent(_path.MaxLength(request.Path));
+            request.SetPath(target.AsSpan(0, _path.Write(request.Path, matchedPrefix, target)));
+            ArrayPool<byte>.Shared.Return(target);
         }
     }
 
@@ -57,30 +63,6 @@ internal sealed class MessageFilters
         {
             change.Apply(response.Fields);
         }
-    }
-
-    /// <summary>A path rewritten as Gateway API says: the whole path, or the matched prefix, replaced; the query stays.</summary>
-    public static byte[] RewritePath(ReadOnlySpan<byte> target, PathRewriteConfig rewrite, ReadOnlySpan<byte> replacement, int matchedPrefix)
-    {
-        var question = target.IndexOf((byte)'?');
-        var path = question < 0 ? target : target[..question];
-        var query = question < 0 ? default : target[question..];
-        var rest = rewrite.ReplacesPrefixOnly ? path[Math.Min(matchedPrefix, path.Length)..] : default;
-        if (rewrite.ReplacesPrefixOnly)
-        {
-            // "/foo" replaced by "/bar/" or by "/" must not double or lose the slash between it and the rest.
-            replacement = replacement.TrimEnd((byte)'/');
-            if (rest.IsEmpty && replacement.IsEmpty)
-            {
-                rest = "/"u8;
-            }
-            else if (!rest.IsEmpty && rest[0] != '/')
-            {
-                return [.. replacement, (byte)'/', .. rest, .. query];
-            }
-        }
-
-        return [.. replacement, .. rest, .. query];
     }
 
     private sealed class FieldChange(HeaderModifierConfig config)

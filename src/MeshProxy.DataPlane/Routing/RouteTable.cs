@@ -1,5 +1,4 @@
 using System.Text;
-using System.Text.RegularExpressions;
 using MeshProxy.Http;
 using MeshProxy.Model.Config;
 
@@ -9,7 +8,6 @@ namespace MeshProxy.DataPlane.Routing;
 internal sealed record RouteRule(
     string RouteId,
     WeightedBackends Backends,
-    MessageFilters Filters,
     TimeSpan? RequestTimeout,
     TimeSpan? BackendRequestTimeout)
 {
@@ -23,11 +21,16 @@ internal readonly record struct RouteMatch(RouteRule? Rule, int MatchedPrefix);
 /// <summary>
 /// The HTTP routes of one listener or one service port, compiled for matching. Precedence as Gateway API v1 gives it: the most specific hostname, then
 /// exact path, (our place for it) regular expression, longest prefix, method, number of fields, number of query parameters, the older route, its name,
-/// the earlier rule. Cost: one hash look-up for the hostname, one for the whole path, one for each path element; it does not grow with the number of
-/// routes, but for alternatives on the same path and for regular expressions. Immutable.
+/// the earlier rule; for GRPCRoutes see <see cref="GrpcMethods"/>.
+/// Cost: one look-up for each label of the hostname, one for the whole path, one for each path element; it does not grow with the number of routes, nor with
+/// that of alternatives on one path that ask for different values of a field or query parameter. It grows with the number of expressions that begin with the
+/// same literal path, and with that of alternatives that only expressions tell apart. A match allocates nothing. Immutable.
 /// </summary>
 internal sealed class RouteTable
 {
+    /// <summary>RFC 1035 section 2.3.4: what is longer is no hostname, and matches routes for any.</summary>
+    private const int LongestHostname = 255;
+
     private readonly Dictionary<byte[], HostRoutes> _exactHosts = new(AsciiComparer.Instance);
     private readonly Dictionary<byte[], HostRoutes>.AlternateLookup<ReadOnlySpan<byte>> _exactLookup;
     private readonly Dictionary<byte[], HostRoutes> _wildcardHosts = new(AsciiComparer.Instance);
@@ -44,16 +47,16 @@ internal sealed class RouteTable
         var order = 0;
         foreach (var route in routes.OrderBy(route => route.CreatedAt).ThenBy(route => route.Id, StringComparer.Ordinal))
         {
+            var hosts = HostsOf(route);
             foreach (var rule in route.Rules)
             {
                 var compiled = ruleOf(route, rule);
-                var matches = rule.Matches.IsEmpty ? [new HttpMatchConfig()] : rule.Matches;
-                foreach (var match in matches)
+                foreach (var match in rule.Matches.IsEmpty ? [new HttpMatchConfig()] : rule.Matches)
                 {
-                    var candidate = new Candidate(compiled, new FieldMatcher(match), order++);
-                    foreach (var host in HostsOf(route))
+                    var candidate = new Candidate(compiled, FieldMatcher.Of(match), order++);
+                    foreach (var host in hosts)
                     {
-                        host.Add(match.Path ?? new PathMatchConfig(PathMatchKind.Prefix, "/"), candidate);
+                        host.Add(match, candidate);
                     }
                 }
             }
@@ -80,6 +83,11 @@ internal sealed class RouteTable
 
         var path = PathOf(request.Path);
         var host = Authorities.WithoutPort(request.Authority);
+        if (host.Length > LongestHostname)
+        {
+            return _anyHost.Match(request, path);
+        }
+
         if (_exactHosts.Count > 0 && _exactLookup.TryGetValue(host, out var routes) && routes.Match(request, path) is { Rule: not null } exact)
         {
             return exact;
@@ -109,124 +117,18 @@ internal sealed class RouteTable
         return question < 0 ? target : target[..question];
     }
 
-    private IEnumerable<HostRoutes> HostsOf(HttpRouteConfig route)
+    private HostRoutes[] HostsOf(HttpRouteConfig route) => route.Hostnames.IsEmpty ? [_anyHost] : [.. route.Hostnames.Select(HostOf)];
+
+    private HostRoutes HostOf(string hostname)
     {
-        if (route.Hostnames.IsEmpty)
+        var isWildcard = hostname.StartsWith("*.", StringComparison.Ordinal);
+        var hosts = isWildcard ? _wildcardHosts : _exactHosts;
+        var key = Encoding.ASCII.GetBytes(isWildcard ? hostname[1..] : hostname);
+        if (!hosts.TryGetValue(key, out var routes))
         {
-            yield return _anyHost;
+            hosts[key] = routes = new HostRoutes();
         }
 
-        foreach (var hostname in route.Hostnames)
-        {
-            var wildcard = hostname.StartsWith("*.", StringComparison.Ordinal);
-            var hosts = wildcard ? _wildcardHosts : _exactHosts;
-            var key = Encoding.ASCII.GetBytes(wildcard ? hostname[1..] : hostname);
-            if (!hosts.TryGetValue(key, out var routes))
-            {
-                hosts[key] = routes = new HostRoutes();
-            }
-
-            yield return routes;
-        }
-    }
-
-    private sealed record Candidate(RouteRule Rule, FieldMatcher Matcher, int Order);
-
-    private sealed class HostRoutes
-    {
-        private readonly Dictionary<byte[], List<Candidate>> _exact = new(BytesComparer.Instance);
-        private readonly Dictionary<byte[], List<Candidate>> _prefixes = new(BytesComparer.Instance);
-        private readonly List<(Regex Expression, Candidate Candidate)> _expressions = [];
-
-        public void Add(PathMatchConfig path, Candidate candidate)
-        {
-            if (path.Kind == PathMatchKind.RegularExpression)
-            {
-                _expressions.Add((FieldMatcher.FullMatch(path.Value), candidate));
-                return;
-            }
-
-            // A prefix is whole path elements: "/foo" and "/foo/" are the same, "/" is the empty one.
-            var isPrefix = path.Kind == PathMatchKind.Prefix;
-            var key = Encoding.UTF8.GetBytes(isPrefix ? path.Value.TrimEnd('/') : path.Value);
-            var map = isPrefix ? _prefixes : _exact;
-            if (!map.TryGetValue(key, out var candidates))
-            {
-                map[key] = candidates = [];
-            }
-
-            candidates.Add(candidate);
-        }
-
-        public void Seal()
-        {
-            foreach (var candidates in _exact.Values.Concat(_prefixes.Values))
-            {
-                candidates.Sort(ByPrecedence);
-            }
-
-            _expressions.Sort((a, b) => ByPrecedence(a.Candidate, b.Candidate));
-        }
-
-        public RouteMatch Match(RequestHead request, ReadOnlySpan<byte> path)
-        {
-            if (_exact.Count > 0 && _exact.GetAlternateLookup<ReadOnlySpan<byte>>().TryGetValue(path, out var candidates)
-                && FirstOf(candidates, request) is { } exact)
-            {
-                return new RouteMatch(exact, path.Length);
-            }
-
-            if (_expressions.Count > 0)
-            {
-                var text = Encoding.UTF8.GetString(path);
-                foreach (var (expression, candidate) in _expressions)
-                {
-                    if (candidate.Matcher.Matches(request) && expression.IsMatch(text))
-                    {
-                        return new RouteMatch(candidate.Rule, 0);
-                    }
-                }
-            }
-
-            if (_prefixes.Count == 0)
-            {
-                return default;
-            }
-
-            var prefixes = _prefixes.GetAlternateLookup<ReadOnlySpan<byte>>();
-            for (var prefix = path.TrimEnd((byte)'/'); ; prefix = prefix[..Math.Max(0, prefix.LastIndexOf((byte)'/'))])
-            {
-                if (prefixes.TryGetValue(prefix, out candidates) && FirstOf(candidates, request) is { } rule)
-                {
-                    return new RouteMatch(rule, prefix.Length);
-                }
-
-                if (prefix.IsEmpty)
-                {
-                    return default;
-                }
-            }
-        }
-
-        private static RouteRule? FirstOf(List<Candidate> candidates, RequestHead request)
-        {
-            foreach (var candidate in candidates)
-            {
-                if (candidate.Matcher.Matches(request))
-                {
-                    return candidate.Rule;
-                }
-            }
-
-            return null;
-        }
-
-        private static int ByPrecedence(Candidate a, Candidate b)
-        {
-            var order = b.Matcher.HasMethod.CompareTo(a.Matcher.HasMethod);
-            order = order != 0 ? order : b.Matcher.FieldCount.CompareTo(a.Matcher.FieldCount);
-            order = order != 0 ? order : b.Matcher.QueryParameterCount.CompareTo(a.Matcher.QueryParameterCount);
-            return order != 0 ? order : a.Order.CompareTo(b.Order);
-        }
+        return routes;
     }
 }

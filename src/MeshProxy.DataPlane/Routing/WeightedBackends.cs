@@ -3,7 +3,7 @@ using MeshProxy.DataPlane.Telemetry;
 
 namespace MeshProxy.DataPlane.Routing;
 
-/// <summary>One choice of a route: a cluster, or the reason why its share of requests is refused.</summary>
+/// <summary>One choice of a route: a cluster, or the reason why its share of requests is refused. A rule that redirects has one, with no cluster.</summary>
 internal sealed record RouteBackend(Cluster? Cluster, int Weight, string? Invalid, MessageFilters Filters, RouteMeters Meters);
 
 /// <summary>Chooses among weighted backends, spread evenly: the n-th request takes the n-th point of a Weyl sequence (golden ratio), so that the shares are

@@ -97,7 +97,7 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
         // Regular expressions, certificates and the like are compiled before any live cluster is touched: a refused unit must not change what is in force.
         foreach (var route in wanted.Ports.SelectMany(port => port.HttpRoutes))
         {
-            _ = new RouteTable([route], (_, rule) => new RouteRule(route.Id, new WeightedBackends([]), new MessageFilters(rule.Filters), null, null));
+            _ = new RouteTable([route], (_, _) => new RouteRule(route.Id, new WeightedBackends([]), null, null));
         }
 
         CheckTls(wanted.Ports.SelectMany(port => port.BackendClusters.Prepend(port.Cluster)));
@@ -113,7 +113,7 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
             byId[own.Config.Id] = own;
             var ownBackend = Backend(own, 1, MessageFilters.None, meters.ForRoute(Direction.Outbound, own.ServiceName, NoRoute));
             var routes = port.HttpRoutes.IsEmpty
-                ? new RouteTable(new RouteRule("", new WeightedBackends([ownBackend]), MessageFilters.None, null, null))
+                ? new RouteTable(new RouteRule("", new WeightedBackends([ownBackend]), null, null))
                 : Table(port.HttpRoutes, byId, Direction.Outbound);
             var tcp = port.TcpBackends.IsEmpty
                 ? new WeightedBackends([ownBackend])
@@ -139,7 +139,7 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
             named.Add(cluster);
             return new RouteBackend(cluster, 1, null, MessageFilters.None, meters.ForRoute(Direction.Inbound, service, NoRoute));
         };
-        var rule = (AppProtocol protocol) => new RouteRule("", new WeightedBackends([backend(protocol)]), MessageFilters.None, null, null);
+        var rule = (AppProtocol protocol) => new RouteRule("", new WeightedBackends([backend(protocol)]), null, null);
         return new InboundTarget(port.Service, port.LocalPort, port.Protocol, rule(AppProtocol.Http), rule(AppProtocol.Http2), backend(AppProtocol.Tcp));
     }
 
@@ -201,8 +201,7 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
     private RouteTable Table(ImmutableArray<HttpRouteConfig> routes, Dictionary<ClusterId, Cluster> byId, Direction direction) =>
         new(routes, (route, rule) => new RouteRule(
             route.Id,
-            new WeightedBackends(rule.Backends.Select(backend => Backend(backend, byId, direction, route.Id))),
-            new MessageFilters(rule.Filters),
+            new WeightedBackends(Backends(rule).Select(backend => Backend(backend, byId, direction, route.Id, rule.Filters))),
             rule.RequestTimeout,
             rule.BackendRequestTimeout)
         {
@@ -212,13 +211,17 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
     private ServerNameTable TlsTable(ImmutableArray<TlsRouteConfig> routes, Dictionary<ClusterId, Cluster> byId, Direction direction) =>
         new(routes.Select(route => ((IReadOnlyList<string>)route.Hostnames, new WeightedBackends(route.Backends.Select(backend => Backend(backend, byId, direction, route.Id))))));
 
-    private RouteBackend Backend(BackendConfig config, Dictionary<ClusterId, Cluster> byId, Direction direction, string route)
+    private static ImmutableArray<BackendConfig> Backends(HttpRouteRuleConfig rule) =>
+        rule.Backends.IsEmpty && rule.Filters.OfType<RedirectConfig>().Any() ? [new BackendConfig(null, 1, "the rule redirects")] : rule.Backends;
+
+    private RouteBackend Backend(BackendConfig config, Dictionary<ClusterId, Cluster> byId, Direction direction, string route, ImmutableArray<HttpFilterConfig> ofRule = default)
     {
         var cluster = config.Cluster is { } id && byId.TryGetValue(id, out var live) ? live : null;
+        var filters = new MessageFilters(ofRule.IsDefault ? [] : ofRule, config.Filters);
         var routeMeters = meters.ForRoute(direction, cluster?.ServiceName ?? "-", route);
         return cluster is null
-            ? new RouteBackend(null, config.Weight, config.Invalid ?? $"backend {config.Cluster} is not known", new MessageFilters(config.Filters), routeMeters)
-            : Backend(cluster, config.Weight, new MessageFilters(config.Filters), routeMeters);
+            ? new RouteBackend(null, config.Weight, config.Invalid ?? $"backend {config.Cluster} is not known", filters, routeMeters)
+            : Backend(cluster, config.Weight, filters, routeMeters);
     }
 
     // A policy that cannot be enforced answers its share of requests; it never lets them go in plaintext.

@@ -46,6 +46,9 @@ public sealed record HttpMatchConfig
     /// <summary>On the path; null: any.</summary>
     public PathMatchConfig? Path { get; init; }
 
+    /// <summary>On the gRPC method, for matches of a GRPCRoute; path and method are null then.</summary>
+    public GrpcMatchConfig? Grpc { get; init; }
+
     /// <summary>Exact method token; null: any.</summary>
     public string? Method { get; init; }
 
@@ -71,6 +74,9 @@ public enum PathMatchKind
 
 /// <summary>A condition on the path.</summary>
 public sealed record PathMatchConfig(PathMatchKind Kind, string Value);
+
+/// <summary>A condition on a gRPC request, which is POST to "/service/method"; null parts: any.</summary>
+public sealed record GrpcMatchConfig(string? Service, string? Method, bool IsRegularExpression);
 
 /// <summary>A condition on a named value.</summary>
 public sealed record ValueMatchConfig(string Name, string Value, bool IsRegularExpression);

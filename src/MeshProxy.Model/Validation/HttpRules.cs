@@ -57,11 +57,14 @@ public static class HttpRules
     }
 
     /// <summary>A regular expression: it must compile without backtracking, so that no request can make it slow.</summary>
-    public static string? CheckExpression(string pattern)
+    public static string? CheckExpression(string pattern) => CheckExpression(pattern, MaxValueLength);
+
+    /// <summary>The same for what may be longer or shorter.</summary>
+    public static string? CheckExpression(string pattern, int longest)
     {
-        if (pattern.Length is 0 or > MaxValueLength)
+        if (pattern.Length == 0 || pattern.Length > longest)
         {
-            return $"is {pattern.Length} characters long, 1 to {MaxValueLength} are allowed";
+            return $"is {pattern.Length} characters long, 1 to {longest} are allowed";
         }
 
         try
@@ -78,6 +81,11 @@ public static class HttpRules
             return "uses look-around, back-references or atomic groups, which need backtracking: write it without";
         }
     }
+
+    /// <summary>The name of a gRPC service or method.</summary>
+    public static string? CheckGrpcName(string name) =>
+        name.Length is > 0 and <= MaxValueLength && name.All(c => char.IsAsciiLetterOrDigit(c) || c is '_' or '.') ? null
+        : $"'{name}' is no gRPC name: use letters, digits, '_' and '.', such as shop.v1.Payments";
 
     /// <summary>A field's name (RFC 9110 section 5.1).</summary>
     public static string? CheckFieldName(string name) => name.Length is > 0 and <= 256 && !name.AsSpan().ContainsAnyExcept(Token) ? null

@@ -207,6 +207,163 @@ public class CompilerTests
         }
     }
 
+    // Created first, then second; what becomes of each, and at which listener. An HTTPRoute and a GRPCRoute never share a hostname (GRPCRouteSpec.hostnames).
+    [TestCase("GRPCRoute", "[pay.example.com]", "HTTPRoute", "[\"*.example.com\"]", true, false)]
+    [TestCase("HTTPRoute", "[pay.example.com]", "GRPCRoute", "[pay.example.com, a.example.com]", true, false)]
+    [TestCase("HTTPRoute", "[pay.example.com]", "GRPCRoute", "[]", true, false)]
+    [TestCase("HTTPRoute", "[pay.example.com]", "GRPCRoute", "[other.example.com]", true, true)]
+    [TestCase("HTTPRoute", "[pay.example.com]", "HTTPRoute", "[pay.example.com]", true, true)]
+    public void Of_a_listener_a_hostname_belongs_to_routes_of_one_kind(string older, string olderNames, string newer, string newerNames, bool olderIsIn, bool newerIsIn)
+    {
+        static string Route(string kind, string name, string hostnames, int day) =>
+            $"---\napiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop, creationTimestamp: \"2026-01-0{day}T00:00:00Z\"}}\nspec: {{parentRefs: [{{name: edge, namespace: infra, sectionName: shop}}], hostnames: {hostnames}, rules: [{{backendRefs: [{{name: payments, port: 8080}}]}}]}}\n";
+        var mesh = Yaml.Compile(Edge + Payments + Route(newer, "a-newer", newerNames, 2) + Route(older, "z-older", olderNames, 1));
+        Assert.Multiple(() =>
+        {
+            Assert.That(Condition(mesh, older, "z-older", "Accepted"), Is.EqualTo((olderIsIn, olderIsIn ? "Accepted" : "Conflicted")));
+            Assert.That(Condition(mesh, newer, "a-newer", "Accepted"), Is.EqualTo((newerIsIn, newerIsIn ? "Accepted" : "Conflicted")));
+            Assert.That(mesh.Gateways[new("infra", "edge")][0].HttpRoutes.Select(route => route.Id), Is.EquivalentTo(new[] { olderIsIn ? "shop/z-older" : "", newerIsIn ? "shop/a-newer" : "" }.Where(id => id.Length > 0)));
+            Assert.That(mesh.Listeners[new("infra", "edge")][0].AttachedRoutes, Is.EqualTo((olderIsIn ? 1 : 0) + (newerIsIn ? 1 : 0)));
+        });
+    }
+
+    [Test]
+    public void On_a_service_a_grpc_route_goes_before_an_http_route_of_any_age()
+    {
+        var mesh = Yaml.Compile(Payments.Replace("name: split,", "name: split, creationTimestamp: \"2026-01-01T00:00:00Z\",") +
+            """
+            ---
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: GRPCRoute
+            metadata: {name: g, namespace: shop, creationTimestamp: "2026-01-02T00:00:00Z"}
+            spec: {parentRefs: [{group: "", kind: Service, name: payments}], rules: [{backendRefs: [{name: payments-v1, port: 8080}]}]}
+            """);
+        Assert.That(Condition(mesh, "GRPCRoute", "g", "Accepted"), Is.EqualTo((true, "Accepted")));
+        Assert.That(Condition(mesh, "HTTPRoute", "split", "Accepted"), Is.EqualTo((false, "Conflicted")));
+        Assert.That(mesh.Destinations[PaymentsName].Ports.Single().HttpRoutes.Single().Id, Is.EqualTo("shop/g"));
+    }
+
+    [TestCase("requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /x}}", 80)]
+    [TestCase("requestRedirect: {scheme: https}", null)]
+    [TestCase("requestRedirect: {port: 8443}", 8443)]
+    public void A_redirect_keeps_the_listeners_port_unless_it_says_otherwise(string redirect, int? port)
+    {
+        var mesh = Yaml.Compile(Edge +
+            $$"""
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: HTTPRoute
+            metadata: {name: r, namespace: shop}
+            spec: {parentRefs: [{name: edge, namespace: infra, sectionName: shop}], rules: [{filters: [{type: RequestRedirect, {{redirect}}}]}]}
+            """);
+        var rule = mesh.Gateways[new("infra", "edge")][0].HttpRoutes.Single().Rules.Single();
+        Assert.That(((RedirectConfig)rule.Filters.Single()).Port, Is.EqualTo(port));
+    }
+
+    [Test]
+    public void Two_references_to_parts_of_one_gateway_attach_a_route_once_for_each_listener()
+    {
+        var mesh = Yaml.Compile(Edge + Payments +
+            """
+            ---
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: HTTPRoute
+            metadata: {name: r, namespace: shop}
+            spec: {parentRefs: [{name: edge, namespace: infra, sectionName: shop}, {name: edge, namespace: infra, port: 80}, {name: edge, namespace: infra, sectionName: own}], rules: [{backendRefs: [{name: payments, port: 8080}]}]}
+            """);
+        Assert.That(mesh.Gateways[new("infra", "edge")][0].HttpRoutes, Has.Length.EqualTo(1));
+        Assert.That(
+            mesh.Conditions[("HTTPRoute", new("shop", "r"))].Where(condition => condition.Type == "Accepted").Select(condition => $"{condition.Parent} {condition.Reason}"),
+            Is.EqualTo(new[] { "Gateway infra/edge/shop Accepted", "Gateway infra/edge:80 Accepted", "Gateway infra/edge/own NotAllowedByListeners" }));
+    }
+
+    // Two listeners of one Gateway; what the second one's conditions say.
+    [TestCase("port: 80, protocol: HTTP, hostname: a.example.com", "port: 80, protocol: HTTP, hostname: b.example.com", "Conflicted=False NoConflicts, ResolvedRefs=True ResolvedRefs, Accepted=True Accepted, Programmed=True Programmed")]
+    [TestCase("port: 80, protocol: HTTP", "port: 80, protocol: TCP", "Conflicted=True ProtocolConflict, ResolvedRefs=True ResolvedRefs, Accepted=False ProtocolConflict, Programmed=False Invalid")]
+    [TestCase("port: 80, protocol: HTTP", "port: 81, protocol: HTTP, allowedRoutes: {kinds: [{kind: GRPCRoute}, {kind: TCPRoute}]}", "Conflicted=False NoConflicts, ResolvedRefs=False InvalidRouteKinds, Accepted=True Accepted, Programmed=True Programmed")]
+    [TestCase("port: 80, protocol: HTTP", "port: 81, protocol: HTTP, allowedRoutes: {kinds: [{kind: TCPRoute}]}", "Conflicted=False NoConflicts, ResolvedRefs=False InvalidRouteKinds, Accepted=True Accepted, Programmed=False Invalid")]
+    public void A_listener_has_the_conditions_of_the_specification(string first, string second, string expected)
+    {
+        var mesh = Yaml.Compile(
+            $$"""
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: Gateway
+            metadata: {name: edge, namespace: shop}
+            spec: {gatewayClassName: meshproxy, listeners: [{name: one, {{first}}}, {name: two, {{second}}}]}
+            """);
+        var conditions = mesh.Conditions[("Gateway", new("shop", "edge"))].Where(condition => condition.Parent == "listener two");
+        Assert.That(string.Join(", ", conditions.Select(condition => $"{condition.Type}={condition.Status} {condition.Reason}")), Is.EqualTo(expected));
+        Assert.That(mesh.Gateways[new("shop", "edge")].Any(listener => listener.Id == "shop/edge/two"), Is.EqualTo(expected.EndsWith("Programmed")));
+    }
+
+    [Test]
+    public void Status_is_written_as_the_specification_has_it()
+    {
+        const string Text = Edge + Payments +
+            """
+            ---
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: HTTPRoute
+            metadata: {name: r, namespace: shop}
+            spec: {parentRefs: [{name: edge, namespace: infra, sectionName: shop}, {name: edge, namespace: other}], rules: [{backendRefs: [{name: gone, port: 8080}]}]}
+            """;
+        var read = Yaml.Read(Text);
+        var mesh = Yaml.Compile(Text);
+        string Written(string kind, string name) => DocumentWriter.ToYaml(
+            read.Documents.Single(document => (document.Kind, document.Name.Name) == (kind, name)),
+            mesh.StatusOf(read.Documents.Single(document => (document.Kind, document.Name.Name) == (kind, name)), 7)).ReplaceLineEndings("\n");
+        Assert.That(Written("HTTPRoute", "r"), Does.EndWith(
+            """
+            status:
+              parents:
+              - parentRef:
+                  group: gateway.networking.k8s.io
+                  kind: Gateway
+                  namespace: infra
+                  name: edge
+                  sectionName: shop
+                controllerName: meshproxy.io/gateway-controller
+                conditions:
+                - type: Accepted
+                  status: "True"
+                  reason: Accepted
+                  message: ""
+                  observedGeneration: 7
+                - type: ResolvedRefs
+                  status: "False"
+                  reason: BackendNotFound
+                  message: "spec.rules[0].backendRefs[0]: there is no Service shop/gone"
+                  observedGeneration: 7
+              - parentRef:
+                  group: gateway.networking.k8s.io
+                  kind: Gateway
+                  namespace: other
+                  name: edge
+                controllerName: meshproxy.io/gateway-controller
+                conditions:
+                - type: Accepted
+                  status: "False"
+                  reason: NoMatchingParent
+                  message: "spec.parentRefs[1]: there is no Gateway other/edge"
+                  observedGeneration: 7
+
+            """));
+        Assert.That(Written("Gateway", "edge"), Does.Contain(
+            """
+              listeners:
+              - name: shop
+                supportedKinds:
+                - group: gateway.networking.k8s.io
+                  kind: HTTPRoute
+                - group: gateway.networking.k8s.io
+                  kind: GRPCRoute
+                attachedRoutes: 1
+                conditions:
+                - type: Conflicted
+                  status: "False"
+                  reason: NoConflicts
+            """));
+    }
+
     [Test]
     public void An_unresolved_backend_keeps_its_share()
     {

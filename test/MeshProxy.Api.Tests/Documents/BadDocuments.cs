@@ -127,6 +127,10 @@ public class BadDocuments
     [TestCase(nameof(Route), "request: 10s", "request: 10", 18, "spec.rules[0].timeouts.request", "write \"10\" in quotes")]
     [TestCase(nameof(Route), "request: 10s", "request: 10 s", 18, "spec.rules[0].timeouts.request", "is no duration")]
     [TestCase(nameof(Route), "backendRequest: 2s", "backendRequest: 1m", 18, "spec.rules[0].timeouts.backendRequest", "longer than request")]
+    [TestCase(nameof(Route), "weight: 80", "filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /a}}}, {type: URLRewrite, urlRewrite: {hostname: a.b}}]", 22, "spec.rules[0].backendRefs[0].filters[1].type", "only once")]
+    [TestCase(nameof(Route), "type: PathPrefix, value: /pay}\n      method: GET\n    filters:", "type: Exact, value: /pay}\n    filters:\n    - {type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /a}}}", 13, "spec.rules[0].filters", "exactly one match, of type PathPrefix")]
+    [TestCase(nameof(Route), "      method: GET\n    filters:", "    - path: {value: /b}\n    filters:\n    - {type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /a}}}", 14, "spec.rules[0].filters", "exactly one match, of type PathPrefix")]
+    [TestCase(nameof(Route), "  rules:\n", "  - {group: \"\", kind: Service, name: payments, port: 80}\n  rules:\n", 8, "spec.parentRefs", "names Service shop/payments twice")]
     [TestCase(nameof(Route), "group: \"\", kind: Service", "kind: Service", 8, "spec.parentRefs[0].group", "write group: \"\"")]
     // Service
     [TestCase(nameof(Service), "appProtocol: http", "appProtocol: htpp", 9, "spec.ports[0].appProtocol", "use one of http, http2")]

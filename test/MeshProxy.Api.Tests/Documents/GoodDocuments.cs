@@ -88,11 +88,11 @@ public class GoodDocuments
         });
     }
 
-    [TestCase("{service: shop.v1.Payments, method: Pay}", PathMatchKind.Exact, "/shop.v1.Payments/Pay")]
-    [TestCase("{service: shop.v1.Payments}", PathMatchKind.Prefix, "/shop.v1.Payments")]
-    [TestCase("{method: Pay}", PathMatchKind.RegularExpression, "/[^/]+/Pay")]
-    [TestCase("{type: RegularExpression, service: \"shop.*|a\"}", PathMatchKind.RegularExpression, "/(?:shop.*|a)/(?:[^/]+)")]
-    public void Grpc_method_becomes_a_path(string method, PathMatchKind kind, string path)
+    [TestCase("{service: shop.v1.Payments, method: Pay}", "shop.v1.Payments", "Pay", false)]
+    [TestCase("{service: shop.v1.Payments}", "shop.v1.Payments", null, false)]
+    [TestCase("{service: \"\", method: Pay}", null, "Pay", false)]
+    [TestCase("{type: RegularExpression, service: \"shop.*|a\"}", "shop.*|a", null, true)]
+    public void Grpc_method_is_kept_as_service_and_method(string match, string? service, string? method, bool isExpression)
     {
         var route = (GrpcRouteDocument)Yaml.One(
             $$"""
@@ -102,12 +102,10 @@ public class GoodDocuments
             spec:
               parentRefs: [{name: edge}]
               rules:
-              - matches: [{method: {{method}}}]
+              - matches: [{method: {{match}}}]
                 backendRefs: [{name: a, port: 80}]
             """);
-        var match = route.Rules.Single().Matches.Single();
-        Assert.That(match.Method, Is.EqualTo("POST"));
-        Assert.That(match.Path, Is.EqualTo(new PathMatchConfig(kind, path)));
+        Assert.That(route.Rules.Single().Matches.Single().Grpc, Is.EqualTo(new GrpcMatchConfig(service, method, isExpression)));
     }
 
     [TestCase("HTTPRoute", "spec.rules[0].filters[0]", "rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}]}]")]
@@ -150,8 +148,8 @@ public class GoodDocuments
               - matches: [{path: {type: RegularExpression, value: "/a[0-9]{2}: .*"}}]
                 backendRefs: [{name: a, port: 0x50}]
             """) with { CreatedAt = new DateTimeOffset(2026, 1, 31, 12, 0, 0, TimeSpan.Zero).AddTicks(1_234_567) };
-        var conditions = new[] { new ConditionInfo("Accepted", false, "UnsupportedValue", "no: way", "Gateway default/edge") };
-        foreach (var text in new[] { DocumentWriter.ToJson(document, conditions), DocumentWriter.ToYaml(document, conditions) })
+        var status = new DocumentStatus([new ConditionInfo("Accepted", false, "UnsupportedValue", "no: way", "Gateway default/edge")], 3);
+        foreach (var text in new[] { DocumentWriter.ToJson(document, status), DocumentWriter.ToYaml(document, status) })
         {
             Assert.That(text, Does.Contain("UnsupportedValue"));
             var again = Yaml.One(text);

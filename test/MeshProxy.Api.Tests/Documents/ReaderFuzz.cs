@@ -139,8 +139,7 @@ public class ReaderFuzz
         var mesh = MeshCompiler.Compile(new MeshInput(read.Documents, [], Yaml.Domain));
         foreach (var document in read.Documents)
         {
-            mesh.Conditions.TryGetValue((document.Kind, document.Name), out var conditions);
-            foreach (var written in new[] { DocumentWriter.ToYaml(document, conditions.IsDefault ? null : conditions, showSecrets: true), DocumentWriter.ToJson(document, showSecrets: true) })
+            foreach (var written in new[] { DocumentWriter.ToYaml(document, mesh.StatusOf(document, 3), showSecrets: true), DocumentWriter.ToJson(document, showSecrets: true) })
             {
                 var again = DocumentReader.Read([new DocumentSource("g", written)]);
                 Assert.That(again.Errors, Is.Empty, written);

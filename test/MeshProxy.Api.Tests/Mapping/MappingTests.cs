@@ -55,6 +55,7 @@ public class MappingTests
                                     },
                                     new HttpMatchConfig { Path = new PathMatchConfig(PathMatchKind.Exact, "/b") },
                                     new HttpMatchConfig { Path = new PathMatchConfig(PathMatchKind.Prefix, "/c") },
+                                    new HttpMatchConfig { Grpc = new GrpcMatchConfig("shop.v1.Payments", "P.*", true) },
                                 ],
                                 Filters =
                                 [
@@ -207,6 +208,18 @@ public class MappingTests
         });
     }
 
+    /// <summary>What earlier versions wrote and kept: "destination.1" is from before gRPC methods were matched as such.</summary>
+    [TestCase("destination.1"), TestCase("listener.1")]
+    public void Golden_messages_of_earlier_versions_are_read(string name)
+    {
+        var bytes = Convert.FromHexString(File.ReadAllText(Path.Combine(TestContext.CurrentContext.TestDirectory, "Golden", name + ".hex")).ReplaceLineEndings(""));
+        string field, reason;
+        var isRead = name.StartsWith("destination", StringComparison.Ordinal)
+            ? ConfigMapping.TryToModel(Wire.Destination.Parser.ParseFrom(bytes), out DestinationConfig? _, out field, out reason)
+            : ConfigMapping.TryToModel(Wire.Listener.Parser.ParseFrom(bytes), out ListenerConfig? _, out field, out reason);
+        Assert.That(isRead, Is.True, $"{field} {reason}");
+    }
+
     [Test]
     public void Equal_content_has_an_equal_revision_and_other_content_another()
     {
@@ -236,6 +249,8 @@ public class MappingTests
         yield return Row("ports[0].http_routes[0].rules[0].matches[0].path.value", message => message.Ports[0].HttpRoutes[0].Rules[0].Matches[0].Path.Value = "(?=a)");
         yield return Row("ports[0].http_routes[0].rules[0].matches[0].query_parameters[0].value", message => message.Ports[0].HttpRoutes[0].Rules[0].Matches[0].QueryParameters[0].Value = "(");
         yield return Row("ports[0].http_routes[0].rules[0].matches[0].headers[0].name", message => message.Ports[0].HttpRoutes[0].Rules[0].Matches[0].Headers[0].Name = "a b");
+        yield return Row("ports[0].http_routes[0].rules[0].matches[3].path.grpc", message => message.Ports[0].HttpRoutes[0].Rules[0].Matches[3].Path.Grpc = null);
+        yield return Row("ports[0].http_routes[0].rules[0].matches[3].path.grpc.method", message => message.Ports[0].HttpRoutes[0].Rules[0].Matches[3].Path.Grpc.Method = "(");
         yield return Row("ports[0].http_routes[0].rules[0].filters[0]", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[0].ClearFilter());
         yield return Row("ports[0].http_routes[0].rules[0].filters[0].header_modifier.set[0].name", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[0].HeaderModifier.Set[0].Name = "transfer-encoding");
         yield return Row("ports[0].http_routes[0].rules[0].filters[0].header_modifier.set[0].value", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[0].HeaderModifier.Set[0].Value = "a\r\nb");

@@ -18,7 +18,7 @@ internal sealed class FlagTests
             new HttpRouteRuleConfig { Name = "1", Matches = [Configs.Prefix("/gone")], Backends = [new BackendConfig(null, 1, "Service shop/gone does not exist")] },
             new HttpRouteRuleConfig { Name = "2", Matches = [Configs.Prefix("/nothing")] });
         await using var proxy = await TestProxy.StartAsync(Configs.Gateway([route], [cluster]));
-        foreach (var (path, status, flag, grpc) in new[] { ("/other", 404, "NR", 12), ("/gone", 500, "NC", 13), ("/nothing", 500, "NC", 13), ("/empty", 503, "UH", 14) })
+        foreach (var (path, status, flag, grpc) in new[] { ("/other", 404, "NR", 12), ("/gone", 500, "NC", 14), ("/nothing", 500, "NC", 14), ("/empty", 503, "UH", 14) })
         {
             var response = await proxy.GetAsync(path);
             Assert.That((response.Status, response.Flag), Is.EqualTo((status, flag)), path);

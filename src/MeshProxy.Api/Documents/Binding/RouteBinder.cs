@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Text.RegularExpressions;
 using MeshProxy.Model.Config;
 using MeshProxy.Model.Validation;
 
@@ -14,9 +13,12 @@ internal static class RouteBinder
     private const int MaxServerNames = 1024;
     private const int MaxRules = 16;
     private const int MaxMatches = 64;
+    private const int MaxMatchesOfRoute = 128;
     private const int MaxBackends = 16;
     private const int MaxValueMatches = 16;
     private const int MaxWeight = 1_000_000;
+
+    private static readonly GrpcMatchConfig AnyGrpcMethod = new(null, null, false);
 
     public static RouteDocument? HttpRoute(Fields root, Metadata metadata)
     {
@@ -34,7 +36,7 @@ internal static class RouteBinder
             Hostnames = Hostnames(spec),
             Rules = rules,
         };
-        CheckRuleNames(spec, document.Rules);
+        CheckRules(spec, document.Rules);
         spec.Close();
         return document;
     }
@@ -55,7 +57,7 @@ internal static class RouteBinder
             Hostnames = Hostnames(spec),
             Rules = rules,
         };
-        CheckRuleNames(spec, document.Rules);
+        CheckRules(spec, document.Rules);
         spec.Close();
         return document;
     }
@@ -143,7 +145,21 @@ internal static class RouteBinder
             }
         }
 
+        CheckDistinct(spec, parents);
         return parents.DrainToImmutable();
+    }
+
+    /// <summary>Gateway API: references to one parent are told apart by sectionName or port, each of them.</summary>
+    private static void CheckDistinct(Fields spec, IEnumerable<ParentRef> parents)
+    {
+        foreach (var same in parents.GroupBy(parent => (parent.Group, parent.Kind, parent.Name)).Where(group => group.Count() > 1))
+        {
+            var places = new HashSet<(string?, int?)>();
+            if (same.FirstOrDefault(parent => (parent.SectionName is null && parent.Port is null) || !places.Add((parent.SectionName, parent.Port))) is { } parent)
+            {
+                spec.Fail("parentRefs", $"names {parent.Kind} {parent.Name} twice: give each reference its own sectionName or port, or keep one");
+            }
+        }
     }
 
     private static ImmutableArray<string> Hostnames(Fields spec) => spec.Texts("hostnames", MaxHostnames, NameRules.CheckHostname);
@@ -164,15 +180,11 @@ internal static class RouteBinder
             fields.Fail("backendRefs", "a rule that redirects sends nothing to backends: remove these, or the RequestRedirect filter");
         }
 
-        var pathChange = filters.Select(filter => filter switch
+        // No match at all, and a match with no path, are the prefix "/".
+        var isOnePrefix = matches is [] or [{ Path: null or { Kind: PathMatchKind.Prefix } }];
+        if (!isOnePrefix && (ReplacesPrefix(filters) || backends.Any(backend => ReplacesPrefix(backend.Filters))))
         {
-            RedirectConfig redirect => redirect.Path,
-            UrlRewriteConfig rewrite => rewrite.Path,
-            _ => null,
-        });
-        if (pathChange.Any(path => path is { ReplacesPrefixOnly: true }) && matches.Any(match => match.Path is { Kind: not PathMatchKind.Prefix }))
-        {
-            fields.Fail("filters", "ReplacePrefixMatch needs matches of type PathPrefix: change the matches, or use ReplaceFullPath");
+            fields.Fail(ReplacesPrefix(filters) ? "filters" : "backendRefs", "ReplacePrefixMatch needs exactly one match, of type PathPrefix: split the rule, or use ReplaceFullPath");
         }
 
         TimeSpan? request = null;
@@ -202,6 +214,9 @@ internal static class RouteBinder
             BackendRequestTimeout = attempt,
         };
     }
+
+    private static bool ReplacesPrefix(ImmutableArray<HttpFilterConfig> filters) =>
+        filters.Any(filter => filter is RedirectConfig { Path.ReplacesPrefixOnly: true } or UrlRewriteConfig { Path.ReplacesPrefixOnly: true });
 
     private static HttpMatchConfig HttpMatch(Fields fields)
     {
@@ -241,7 +256,8 @@ internal static class RouteBinder
         {
             var isExpression = match.Choice("type", "Exact", "RegularExpression") == "RegularExpression";
             var name = match.RequiredText("name", "name what is matched", HttpRules.CheckFieldName);
-            var value = match.RequiredText("value", "write the value to match", isExpression ? HttpRules.CheckExpression : CheckMatchValue);
+            var value = match.RequiredText("value", "write the value to match",
+                text => isExpression ? HttpRules.CheckExpression(text, LongestValue(areFields)) : CheckMatchValue(text, LongestValue(areFields)));
             match.Close();
             name = areFields ? name?.ToLowerInvariant() : name;
 
@@ -255,21 +271,23 @@ internal static class RouteBinder
         return matches.DrainToImmutable();
     }
 
-    private static string? CheckMatchValue(string value) => value.Length is 0 ? "is empty" : HttpRules.CheckFieldValue(value);
+    private static int LongestValue(bool areFields) => areFields ? HttpRules.MaxFieldValueLength : HttpRules.MaxValueLength;
 
-    /// <summary>gRPC over HTTP/2: POST to "/service/method".</summary>
+    private static string? CheckMatchValue(string value, int longest) =>
+        value.Length is 0 ? "is empty" : value.Length > longest ? $"is {value.Length} characters long, at most {longest} are allowed" : HttpRules.CheckFieldValue(value);
+
     private static RouteRule GrpcRule(Fields fields, int index, Metadata metadata)
     {
         var name = fields.Text("name", NameRules.CheckName) ?? index.ToString(System.Globalization.CultureInfo.InvariantCulture);
         var matches = ImmutableArray.CreateBuilder<HttpMatchConfig>();
         foreach (var match in fields.Maps("matches", MaxMatches))
         {
-            matches.Add(new HttpMatchConfig { Path = GrpcMethod(match), Method = "POST", Headers = ValueMatches(match, "headers", areFields: true) }.Closed(match));
+            matches.Add(new HttpMatchConfig { Grpc = GrpcMethod(match), Headers = ValueMatches(match, "headers", areFields: true) }.Closed(match));
         }
 
         if (matches.Count == 0)
         {
-            matches.Add(new HttpMatchConfig { Method = "POST" });
+            matches.Add(new HttpMatchConfig { Grpc = AnyGrpcMethod });
         }
 
         var rule = new RouteRule
@@ -284,36 +302,27 @@ internal static class RouteBinder
         return rule;
     }
 
-    private static PathMatchConfig? GrpcMethod(Fields match)
+    private static GrpcMatchConfig GrpcMethod(Fields match)
     {
         if (match.Map("method") is not { } fields)
         {
-            return null;
+            return AnyGrpcMethod;
         }
 
         var isExpression = fields.Choice("type", "Exact", "RegularExpression") == "RegularExpression";
-        Func<string, string?> check = isExpression ? HttpRules.CheckExpression : CheckGrpcName;
-        var service = fields.Text("service", check);
-        var method = fields.Text("method", check);
-        if (!fields.Has("service") && !fields.Has("method"))
+        Func<string, string?> check = isExpression ? HttpRules.CheckExpression : HttpRules.CheckGrpcName;
+
+        // Empty means the same as absent.
+        var service = fields.Text("service", text => text.Length == 0 ? null : check(text));
+        var method = fields.Text("method", text => text.Length == 0 ? null : check(text));
+        if (!(fields.Has("service") && service is not "") && !(fields.Has("method") && method is not ""))
         {
             match.Fail("method", "needs service or method, or both");
         }
 
         fields.Close();
-        return (isExpression, service, method) switch
-        {
-            (_, null, null) => null,
-            (false, not null, not null) => new PathMatchConfig(PathMatchKind.Exact, $"/{service}/{method}"),
-            (false, not null, null) => new PathMatchConfig(PathMatchKind.Prefix, $"/{service}"),
-            (false, null, not null) => new PathMatchConfig(PathMatchKind.RegularExpression, $"/[^/]+/{Regex.Escape(method)}"),
-            _ => new PathMatchConfig(PathMatchKind.RegularExpression, $"/(?:{service ?? "[^/]+"})/(?:{method ?? "[^/]+"})"),
-        };
+        return new GrpcMatchConfig(service is "" ? null : service, method is "" ? null : method, isExpression);
     }
-
-    private static string? CheckGrpcName(string text) =>
-        text.Length is > 0 and <= HttpRules.MaxValueLength && text.All(c => char.IsAsciiLetterOrDigit(c) || c is '_' or '.') ? null
-        : $"'{text}' is no gRPC name: use letters, digits, '_' and '.', such as shop.v1.Payments";
 
     private static ImmutableArray<RouteRule> OpaqueRules(Fields spec, Metadata metadata)
     {
@@ -351,11 +360,6 @@ internal static class RouteBinder
                 : fields.Number("port", 1, 65535);
             var weight = fields.Number("weight", 0, MaxWeight) ?? 1;
             var filters = takesFilters ? FilterBinder.Filters(fields, isHttp) : [];
-            if (filters.OfType<RedirectConfig>().Any())
-            {
-                fields.Fail("filters", "a backend cannot redirect: put the RequestRedirect filter on the rule");
-            }
-
             fields.Close();
             if (name is not null)
             {
@@ -411,11 +415,16 @@ internal static class RouteBinder
         return null;
     }
 
-    private static void CheckRuleNames(Fields spec, ImmutableArray<RouteRule> rules)
+    private static void CheckRules(Fields spec, ImmutableArray<RouteRule> rules)
     {
         if (rules.Select(rule => rule.Name).Distinct().Count() < rules.Length)
         {
             spec.Fail("rules", "two rules have the same name: names are unique within a route");
+        }
+
+        if (rules.Sum(rule => rule.Matches.Length) is > MaxMatchesOfRoute and var count)
+        {
+            spec.Fail("rules", $"have {count} matches together, at most {MaxMatchesOfRoute} are allowed: split the route");
         }
     }
 

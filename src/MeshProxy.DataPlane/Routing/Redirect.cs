@@ -1,0 +1,56 @@
+using System.Buffers;
+using System.Buffers.Text;
+using System.Text;
+using MeshProxy.Http;
+using MeshProxy.Http.Fields;
+using MeshProxy.Model.Config;
+
+namespace MeshProxy.DataPlane.Routing;
+
+/// <summary>A RequestRedirect filter, compiled: where a request is sent instead, as Gateway API v1 describes it.</summary>
+internal sealed class Redirect(RedirectConfig config)
+{
+    private const int LongestPort = 6;
+
+    private readonly byte[]? _scheme = config.Scheme is { } scheme ? Encoding.ASCII.GetBytes(scheme) : null;
+    private readonly byte[]? _hostname = config.Hostname is { } hostname ? Encoding.ASCII.GetBytes(hostname) : null;
+    private readonly PathRewrite? _path = config.Path is { } path ? new PathRewrite(path) : null;
+
+    /// <summary>The status of the answer.</summary>
+    public int Status => config.Status;
+
+    /// <summary>Adds Location to the answer's fields.</summary>
+    /// <param name="request">What is redirected.</param>
+    /// <param name="matchedPrefix">The length of the prefix that the rule matched.</param>
+    /// <param name="answer">The answer's fields.</param>
+    public void AddLocation(RequestHead request, int matchedPrefix, FieldMap answer)
+    {
+        var scheme = _scheme ?? request.Scheme;
+        var host = _hostname ?? Authorities.WithoutPort(request.Authority);
+        var length = scheme.Length + 3 + host.Length + LongestPort + (_path?.MaxLength(request.Path) ?? request.Path.Length);
+        var buffer = ArrayPool<byte>.Shared.Rent(length);
+        var end = Append(scheme, buffer, 0);
+        end = Append("://"u8, buffer, end);
+        end = Append(host, buffer, end);
+
+        // A port is told only where it is not what the scheme implies. One that is not set is what the new scheme implies; the listener's stands in the
+        // configuration already.
+        var port = config.Port ?? (_scheme is not null ? 0 : Authorities.PortOf(request.Authority));
+        if (port != 0 && port != (scheme.SequenceEqual("https"u8) ? 443 : 80))
+        {
+            buffer[end++] = (byte)':';
+            Utf8Formatter.TryFormat(port, buffer.AsSpan(end), out var digits);
+            end += digits;
+        }
+
+        end = _path is null ? Append(request.Path, buffer, end) : end + _path.Write(request.Path, matchedPrefix, buffer.AsSpan(end));
+        answer.Add(KnownField.Location, buffer.AsSpan(0, end));
+        ArrayPool<byte>.Shared.Return(buffer);
+    }
+
+    private static int Append(ReadOnlySpan<byte> bytes, byte[] buffer, int at)
+    {
+        bytes.CopyTo(buffer.AsSpan(at));
+        return at + bytes.Length;
+    }
+}
