@@ -151,11 +151,15 @@ internal sealed class RouteCompiler
     public ImmutableArray<ClusterConfig> Clusters(IEnumerable<HttpRouteConfig> routes, ImmutableArray<BackendConfig> opaque, ClusterId? except = null) =>
     [
         .. routes.SelectMany(route => route.Rules).SelectMany(rule => rule.Backends).Concat(opaque)
-            .Select(backend => backend.Cluster).OfType<ClusterId>().Distinct().Where(id => id != except)
+            .Select(backend => backend.Cluster).OfType<ClusterId>().Concat(Mirrors(routes)).Distinct().Where(id => id != except)
             .OrderBy(id => id.ToString(), StringComparer.Ordinal).Select(Cluster).OfType<ClusterConfig>(),
     ];
 
     private string? Broken(RouteDocument route) => route.Unsupported is [var first, ..] ? $"{first.Field}: {first.Message}" : _policies.OfRoute(route);
+
+    private static IEnumerable<ClusterId> Mirrors(IEnumerable<HttpRouteConfig> routes) =>
+        routes.SelectMany(route => route.Rules).SelectMany(rule => rule.Filters.Concat(rule.Backends.SelectMany(backend => backend.Filters)))
+            .OfType<MirrorConfig>().Select(mirror => mirror.Cluster);
 
     private ClusterConfig? Cluster(ClusterId id)
     {
@@ -403,7 +407,7 @@ internal sealed class RouteCompiler
             _conditions.Accept(route, parent.ToString());
         }
 
-        var problem = route.Rules.SelectMany(rule => rule.Backends).Select(backend => Resolve(route, backend)).FirstOrDefault(found => found.Reason is not null);
+        var problem = route.Rules.SelectMany(References).Select(backend => Resolve(route, backend)).FirstOrDefault(found => found.Reason is not null);
         _conditions.Add(route, "ResolvedRefs", problem.Reason is null, problem.Reason ?? "ResolvedRefs", problem.Message ?? "", parent.ToString());
     }
 
@@ -413,7 +417,7 @@ internal sealed class RouteCompiler
         {
             Name = rule.Name,
             Matches = rule.Matches,
-            Filters = broken is null ? Filters(rule.Filters, port) : [],
+            Filters = broken is null ? Filters(route, rule.Filters, port) : [],
             Backends = broken is null ? [.. rule.Backends.Select(backend => Backend(route, backend, port))] : [Broken(route, broken)],
             RequestTimeout = rule.RequestTimeout,
             BackendRequestTimeout = rule.BackendRequestTimeout,
@@ -427,9 +431,22 @@ internal sealed class RouteCompiler
         return new HttpRouteConfig { Id = route.Name.ToString(), Hostnames = hostnames, Rules = rules, CreatedAt = route.CreatedAt };
     }
 
-    // Gateway API: a redirect that names neither scheme nor port keeps the port of the listener.
-    private static ImmutableArray<HttpFilterConfig> Filters(ImmutableArray<HttpFilterConfig> filters, int port) =>
-        [.. filters.Select(filter => filter is RedirectConfig { Scheme: null, Port: null } redirect ? redirect with { Port = port } : filter)];
+    /// <summary>Everything that a rule sends requests to, or copies of them.</summary>
+    private static IEnumerable<BackendRef> References(RouteRule rule) =>
+        rule.Backends.Concat(rule.Filters.Concat(rule.Backends.SelectMany(backend => backend.Filters)).OfType<MirrorRef>().Select(mirror => mirror.Backend));
+
+    /// <summary>Gateway API: a redirect that names neither scheme nor port keeps the port of the listener; a mirror that does not resolve is dropped.</summary>
+    private ImmutableArray<HttpFilterConfig> Filters(RouteDocument route, ImmutableArray<HttpFilterConfig> filters, int port) =>
+    [
+        .. filters.Select(filter => filter switch
+        {
+            RedirectConfig { Scheme: null, Port: null } redirect => redirect with { Port = port },
+            MirrorRef { Backend: var backend } mirror => Resolve(route, backend).Reason is null && _policies.OfService(backend.Name) is null
+                ? new MirrorConfig(new ClusterId(backend.Name, backend.Port!.Value), mirror.Numerator, mirror.Denominator)
+                : null,
+            _ => filter,
+        }).OfType<HttpFilterConfig>(),
+    ];
 
     private ImmutableArray<BackendConfig> Opaque(RouteDocument route, string? broken)
     {
@@ -453,7 +470,7 @@ internal sealed class RouteCompiler
             (id, message) = (null, refused);
         }
 
-        return new BackendConfig(id, backend.Weight, message is null ? null : $"{route.Title}: {message}") { Filters = Filters(backend.Filters, port) };
+        return new BackendConfig(id, backend.Weight, message is null ? null : $"{route.Title}: {message}") { Filters = Filters(route, backend.Filters, port) };
     }
 
     private (string? Reason, string? Message) Resolve(RouteDocument route, BackendRef backend)

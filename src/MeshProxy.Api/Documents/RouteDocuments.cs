@@ -80,6 +80,9 @@ public sealed record BackendRef(string Group, string Kind, ResourceName Name, in
     public ImmutableArray<HttpFilterConfig> Filters { get; init; } = [];
 }
 
+/// <summary>A RequestMirror filter as it is written; compilation resolves it into a MirrorConfig, or drops it.</summary>
+public sealed record MirrorRef(BackendRef Backend, int Numerator, int Denominator) : HttpFilterConfig;
+
 /// <summary>ReferenceGrant, gateway.networking.k8s.io/v1beta1: what other namespaces may name in this one.</summary>
 public sealed record ReferenceGrantDocument : Document
 {

@@ -275,6 +275,19 @@ internal sealed class MessageReader
                 return new UrlRewriteConfig(
                     message.UrlRewrite.HasHostname ? Hostname(message.UrlRewrite.Hostname, field + ".url_rewrite.hostname") : null,
                     Rewrite(message.UrlRewrite.Path, field + ".url_rewrite.path"));
+            case Wire.HttpFilter.FilterOneofCase.Mirror:
+                var denominator = Count(message.Mirror.Denominator, field + ".mirror.denominator", 1, int.MaxValue);
+                return new MirrorConfig(
+                    ClusterId(message.Mirror.Cluster, field + ".mirror.cluster"), Count(message.Mirror.Numerator, field + ".mirror.numerator", 0, denominator), denominator);
+            case Wire.HttpFilter.FilterOneofCase.Cors:
+                var cors = message.Cors;
+                return new CorsConfig(
+                    Each(cors.AllowOrigins, field + ".cors.allow_origins", (text, at) => Check(HttpRules.CheckOrigin(text), at) ? text : "*"),
+                    cors.AllowCredentials,
+                    Each(cors.AllowMethods, field + ".cors.allow_methods", Token),
+                    Each(cors.AllowHeaders, field + ".cors.allow_headers", FieldName),
+                    Each(cors.ExposeHeaders, field + ".cors.expose_headers", FieldName),
+                    Count(cors.MaxAgeSeconds, field + ".cors.max_age_seconds", 1, int.MaxValue));
             default:
                 return Fault(field, "is a filter that this version does not know", new UrlRewriteConfig(null, null));
         }

@@ -266,6 +266,18 @@ internal static class MessageWriter
                 }
 
                 return new Wire.HttpFilter { UrlRewrite = change };
+            case MirrorConfig mirror:
+                return new Wire.HttpFilter
+                {
+                    Mirror = new Wire.Mirror { Cluster = ConfigMapping.ToProto(mirror.Cluster), Numerator = (uint)mirror.Numerator, Denominator = (uint)mirror.Denominator },
+                };
+            case CorsConfig cors:
+                var policy = new Wire.Cors { AllowCredentials = cors.AllowCredentials, MaxAgeSeconds = (uint)cors.MaxAge };
+                policy.AllowOrigins.AddRange(cors.AllowOrigins);
+                policy.AllowMethods.AddRange(cors.AllowMethods);
+                policy.AllowHeaders.AddRange(cors.AllowHeaders);
+                policy.ExposeHeaders.AddRange(cors.ExposeHeaders);
+                return new Wire.HttpFilter { Cors = policy };
             default:
                 throw new ArgumentOutOfRangeException(nameof(filter), filter, "no message for this filter");
         }

@@ -20,6 +20,9 @@ internal readonly record struct RouteDecision(RouteMatch Match, Failure Failure,
 /// <summary>What every forwarder of a data plane shares.</summary>
 internal sealed record ForwardingServices(ProxyTelemetry Telemetry, TimeProvider Time, RequestIdSource RequestIds, ForwardingLimits Limits, ILogger Log)
 {
+    /// <summary>Where copies of requests go out.</summary>
+    public MirrorSender Mirrors { get; } = new(Time, new MirrorLimits());
+
     /// <summary>Milliseconds of the monotonic clock: what deadlines are counted in.</summary>
     public long NowMilliseconds => Time.GetTimestamp() / (Time.TimestampFrequency / 1000);
 

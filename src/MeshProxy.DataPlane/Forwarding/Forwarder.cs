@@ -55,6 +55,10 @@ internal sealed class Forwarder : IExchangeObserver
     private bool _hasPlace;
     private RequestPump? _pump;
     private Tunnel? _tunnel;
+    private MirrorChoice? _mirrors;
+    private CorsPolicy? _cors;
+    private byte[] _origin = [];
+    private int _originLength;
     private Task _pumping = Task.CompletedTask;
     private bool _pumpRunning;
     private long _heldBody;
@@ -177,9 +181,9 @@ internal sealed class Forwarder : IExchangeObserver
         if (!failure.IsFailure)
         {
             failure = Prepare(decision.Match, out backend);
-            if (!failure.IsFailure && backend!.Filters.Redirect is { } redirect)
+            if (!failure.IsFailure && backend!.Filters.Answers(request))
             {
-                await RedirectAsync(redirect, backend.Filters, decision.Match);
+                await AnswerAsync(backend.Filters, decision.Match);
                 return;
             }
         }
@@ -269,6 +273,25 @@ internal sealed class Forwarder : IExchangeObserver
         _downstream.Observer = this;
     }
 
+    private ReadOnlySpan<byte> Origin => _origin.AsSpan(0, _originLength);
+
+    // Before filters change the request: what the response says of CORS depends on who asked.
+    private void NoteOrigin(CorsPolicy? cors, RequestHead request)
+    {
+        _cors = cors;
+        _originLength = 0;
+        if (cors is not null && request.Fields.TryGet(KnownField.Origin, out var origin))
+        {
+            if (_origin.Length < origin.Length)
+            {
+                _origin = new byte[origin.Length];
+            }
+
+            origin.CopyTo(_origin);
+            _originLength = origin.Length;
+        }
+    }
+
     private Failure Prepare(RouteMatch match, out RouteBackend? backend)
     {
         var request = _downstream.Request;
@@ -281,7 +304,8 @@ internal sealed class Forwarder : IExchangeObserver
         }
 
         _record.Meters = backend.Meters;
-        if (backend.Filters.Redirect is not null)
+        NoteOrigin(backend.Filters.Cors, request);
+        if (backend.Filters.Answers(request))
         {
             return default;
         }
@@ -331,6 +355,11 @@ internal sealed class Forwarder : IExchangeObserver
             Span<byte> id = stackalloc byte[RequestIdSource.Length];
             _services.RequestIds.Write(id);
             request.Fields.Add(KnownField.XRequestId, id);
+        }
+
+        if (!backend.Mirrors.IsEmpty && request.Protocol.IsEmpty)
+        {
+            (_mirrors ??= new MirrorChoice(_services.Mirrors)).Choose(backend.Mirrors, request, match.MatchedPrefix);
         }
 
         backend.Filters.Apply(request, match.MatchedPrefix);
@@ -474,6 +503,7 @@ internal sealed class Forwarder : IExchangeObserver
         if (request.EndsStream)
         {
             OnRequestSent();
+            _mirrors?.Send(default, _downstream.RequestBody.Trailers);
         }
         else if (_pump is { } pump && _pumpRunning)
         {
@@ -493,6 +523,7 @@ internal sealed class Forwarder : IExchangeObserver
             _isHeld = true;
             _heldBody = chunk.Data.Length;
             OnRequestSent();
+            _mirrors?.Send(chunk.Data, _downstream.RequestBody.Trailers);
             if (!await upstream.WriteBodyAsync(chunk.Data, endStream: true))
             {
                 await upstream.FlushAsync();
@@ -510,7 +541,7 @@ internal sealed class Forwarder : IExchangeObserver
 
     private void StartBody(HttpClientExchange upstream)
     {
-        _pump ??= new RequestPump { Completed = OnRequestSent, BrokenOff = OnRequestBroken };
+        _pump ??= new RequestPump { Completed = OnRequestPumped, BrokenOff = OnRequestBroken };
         _pump.Grpc = _grpc == GrpcKind.Grpc ? _record.Meters : null;
         _pumpRunning = true;
         _pumping = _pump.RunAsync(_downstream.RequestBody, upstream);
@@ -518,6 +549,15 @@ internal sealed class Forwarder : IExchangeObserver
 
     private bool IsWhole(in BodyChunk chunk) =>
         chunk is { IsEnd: true, IsBroken: false } && chunk.Data.Length <= ReplayBuffer.MaxBytes && _downstream.RequestBody.Trailers.Count == 0;
+
+    private void OnRequestPumped()
+    {
+        OnRequestSent();
+        if (_pump!.CanReplay)
+        {
+            _mirrors?.Send(_pump.Written, _downstream.RequestBody.Trailers);
+        }
+    }
 
     private void OnRequestSent()
     {
@@ -648,6 +688,7 @@ internal sealed class Forwarder : IExchangeObserver
             return await TunnelAsync(upstream, backend);
         }
 
+        _cors?.Apply(Origin, response.Fields);
         if (!_downstream.WriteHead(response))
         {
             return DownstreamLeft();
@@ -779,19 +820,31 @@ internal sealed class Forwarder : IExchangeObserver
         }
 
         ReleaseHeldBody();
-        _record.Status = await LocalReply.WriteAsync(_downstream, failure, _connection.TellsDetail);
+        _record.Status = await LocalReply.WriteAsync(_downstream, failure, _connection.TellsDetail, _cors, _origin.AsMemory(0, _originLength));
     }
 
-    private async ValueTask RedirectAsync(Redirect redirect, MessageFilters filters, RouteMatch match)
+    /// <summary>Answers by filters alone: a preflight, or a redirect.</summary>
+    private async ValueTask AnswerAsync(MessageFilters filters, RouteMatch match)
     {
+        var request = _downstream.Request;
         var head = _downstream.Response;
-        head.Clear();
-        head.Status = redirect.Status;
-        head.EndsStream = true;
-        head.ContentLength = 0;
-        redirect.AddLocation(_downstream.Request, match.MatchedPrefix, head.Fields);
-        head.Fields.Add(KnownField.ContentLength, "0"u8);
-        filters.Apply(head);
+        if (filters.Cors is { } cors && CorsPolicy.IsPreflight(request))
+        {
+            cors.Answer(request, head);
+        }
+        else
+        {
+            var redirect = filters.Redirect!;
+            head.Clear();
+            head.Status = redirect.Status;
+            head.EndsStream = true;
+            head.ContentLength = 0;
+            redirect.AddLocation(request, match.MatchedPrefix, head.Fields);
+            head.Fields.Add(KnownField.ContentLength, "0"u8);
+            filters.Apply(head);
+            _cors?.Apply(Origin, head.Fields);
+        }
+
         _record.Status = head.Status;
         _downstream.WriteHead(head);
         await _downstream.FlushAsync();
@@ -880,6 +933,8 @@ internal sealed class Forwarder : IExchangeObserver
     private bool Complete()
     {
         _record.Flag = FailureMap.Of(_record.Failure.Cause).Flag;
+        _mirrors?.Skip();
+        _cors = null;
         try
         {
             _services.Telemetry.Complete(_record);

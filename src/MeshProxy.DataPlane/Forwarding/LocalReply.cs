@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Globalization;
 using System.Text;
 using MeshProxy.DataPlane.Failures;
+using MeshProxy.DataPlane.Routing;
 using MeshProxy.Http;
 using MeshProxy.Http.Fields;
 
@@ -16,12 +17,15 @@ internal static class LocalReply
 {
     /// <summary>Writes the reply into a response that has not started.</summary>
     /// <returns>The HTTP status that was written.</returns>
-    public static async ValueTask<int> WriteAsync(HttpServerExchange downstream, Failure failure, bool tellsDetail)
+    public static async ValueTask<int> WriteAsync(HttpServerExchange downstream, Failure failure, bool tellsDetail, CorsPolicy? cors = null, ReadOnlyMemory<byte> origin = default)
     {
         var meaning = FailureMap.Of(failure.Cause);
         var detail = tellsDetail ? failure.Detail : meaning.Text;
         var head = downstream.Response;
         head.Clear();
+
+        // A script may see why its request failed.
+        cors?.Apply(origin.Span, head.Fields);
         if (tellsDetail)
         {
             head.Fields.Add(KnownField.MeshFailure, Encoding.UTF8.GetBytes(FailureField.Format(failure)));

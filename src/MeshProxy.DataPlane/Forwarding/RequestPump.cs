@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.CompilerServices;
 using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.Http;
@@ -41,6 +42,9 @@ internal sealed class RequestPump
 
     /// <summary>What was written so far can be written again.</summary>
     public bool CanReplay => _replay.IsWhole;
+
+    /// <summary>What was written so far, while <see cref="CanReplay"/>.</summary>
+    public ReadOnlySequence<byte> Written => _replay.Content;
 
     /// <summary>Called by the pump when the last byte was written: the wait for the response begins here.</summary>
     public Action? Completed { get; init; }

@@ -1,5 +1,4 @@
 using System.Text.RegularExpressions;
-using MeshProxy.Http;
 
 namespace MeshProxy.DataPlane.Routing;
 
@@ -14,7 +13,7 @@ internal sealed record Candidate(RouteRule Rule, FieldMatcher Matcher, int Order
 
     public bool IsAlways => Matcher.IsAlways && Path is null;
 
-    public bool Matches(RequestHead request, ReadOnlySpan<byte> path) => Matcher.Matches(request) && (Path is null || Expressions.IsMatch(Path, path));
+    public bool Matches(in RouteQuery request) => Matcher.Matches(request) && (Path is null || Expressions.IsMatch(Path, request.Path));
 
     /// <summary>Gateway API's order of matches whose paths are equal: method, number of fields, number of query parameters, then the tie-breakers.</summary>
     public static int ByPrecedence(Candidate a, Candidate b)
@@ -72,27 +71,27 @@ internal sealed class Alternatives
     }
 
     /// <summary>The first that matches; <paramref name="best"/> when none comes before that.</summary>
-    public Candidate? Find(RequestHead request, ReadOnlySpan<byte> path, Candidate? best = null)
+    public Candidate? Find(in RouteQuery request, Candidate? best = null)
     {
         var end = _ordered.Length;
         foreach (var index in _indexes)
         {
-            using var value = FieldMatcher.NamedValue.Of(request, index.Name, index.IsQuery);
+            using var value = FieldMatcher.NamedValue.Of(request.Head, index.Name, index.IsQuery);
             if (value.IsPresent && index.Places.GetAlternateLookup<ReadOnlySpan<byte>>().TryGetValue(value.Bytes, out var places))
             {
-                end = FirstOf(places, request, path, end);
+                end = FirstOf(places, request, end);
             }
         }
 
         if (_others is not null)
         {
-            end = FirstOf(_others, request, path, end);
+            end = FirstOf(_others, request, end);
         }
         else
         {
             for (var i = 0; i < end; i++)
             {
-                if (_ordered[i].Matches(request, path))
+                if (_ordered[i].Matches(request))
                 {
                     end = i;
                 }
@@ -102,11 +101,11 @@ internal sealed class Alternatives
         return end == _ordered.Length || (best is not null && Candidate.ByPrecedence(best, _ordered[end]) < 0) ? best : _ordered[end];
     }
 
-    private int FirstOf(int[] places, RequestHead request, ReadOnlySpan<byte> path, int end)
+    private int FirstOf(int[] places, in RouteQuery request, int end)
     {
         foreach (var place in places)
         {
-            if (place >= end || _ordered[place].Matches(request, path))
+            if (place >= end || _ordered[place].Matches(request))
             {
                 return Math.Min(place, end);
             }

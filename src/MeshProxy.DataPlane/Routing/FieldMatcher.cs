@@ -36,16 +36,16 @@ internal sealed class FieldMatcher
     public static FieldMatcher Of(HttpMatchConfig config) =>
         config.Method is null && config.Headers.IsEmpty && config.QueryParameters.IsEmpty ? Always : new FieldMatcher(config);
 
-    public bool Matches(RequestHead request)
+    public bool Matches(in RouteQuery request)
     {
-        if (_method is not null && !request.MethodToken.SequenceEqual(_method))
+        if (_method is not null && !request.Method.SequenceEqual(_method))
         {
             return false;
         }
 
         foreach (var field in _fields)
         {
-            if (!field.Matches(request))
+            if (!field.Matches(request.Head))
             {
                 return false;
             }
@@ -53,7 +53,7 @@ internal sealed class FieldMatcher
 
         foreach (var parameter in _queryParameters)
         {
-            if (!parameter.Matches(request))
+            if (!parameter.Matches(request.Head))
             {
                 return false;
             }

@@ -1,6 +1,5 @@
 using System.Text;
 using System.Text.RegularExpressions;
-using MeshProxy.Http;
 using MeshProxy.Model.Config;
 
 namespace MeshProxy.DataPlane.Routing;
@@ -55,10 +54,11 @@ internal sealed class GrpcMethods
         });
     }
 
-    public Candidate? Find(RequestHead request, ReadOnlySpan<byte> path)
+    public Candidate? Find(in RouteQuery request)
     {
+        var path = request.Path;
         var slash = path.LastIndexOf((byte)'/');
-        if (request.Method != RequestMethod.Post || slash < 2 || path[0] != '/' || slash == path.Length - 1)
+        if (!request.Method.SequenceEqual("POST"u8) || slash < 2 || path[0] != '/' || slash == path.Length - 1)
         {
             return null;
         }
@@ -71,11 +71,11 @@ internal sealed class GrpcMethods
 
         var method = path[(slash + 1)..];
         return Find(_both, path, request) ?? Find(_services, service, request) ?? FindExpression(request, service, method, onService: true)
-            ?? Find(_methods, method, request) ?? FindExpression(request, service, method, onService: false) ?? _any.Find(request, path);
+            ?? Find(_methods, method, request) ?? FindExpression(request, service, method, onService: false) ?? _any.Find(request);
     }
 
-    private static Candidate? Find(Dictionary<byte[], Alternatives> table, ReadOnlySpan<byte> key, RequestHead request) =>
-        table.Count > 0 && table.GetAlternateLookup<ReadOnlySpan<byte>>().TryGetValue(key, out var alternatives) ? alternatives.Find(request, key) : null;
+    private static Candidate? Find(Dictionary<byte[], Alternatives> table, ReadOnlySpan<byte> key, in RouteQuery request) =>
+        table.Count > 0 && table.GetAlternateLookup<ReadOnlySpan<byte>>().TryGetValue(key, out var alternatives) ? alternatives.Find(request) : null;
 
     private static Alternatives At(Dictionary<byte[], Alternatives> table, string key)
     {
@@ -83,7 +83,7 @@ internal sealed class GrpcMethods
         return table.TryGetValue(bytes, out var found) ? found : table[bytes] = new Alternatives();
     }
 
-    private Candidate? FindExpression(RequestHead request, ReadOnlySpan<byte> service, ReadOnlySpan<byte> method, bool onService)
+    private Candidate? FindExpression(in RouteQuery request, ReadOnlySpan<byte> service, ReadOnlySpan<byte> method, bool onService)
     {
         foreach (var expression in _expressions)
         {
@@ -107,7 +107,7 @@ internal sealed class GrpcMethods
 
         public int MethodCharacters { get; } = match.Method?.Length ?? 0;
 
-        public bool Matches(RequestHead request, ReadOnlySpan<byte> service, ReadOnlySpan<byte> method) =>
+        public bool Matches(in RouteQuery request, ReadOnlySpan<byte> service, ReadOnlySpan<byte> method) =>
             candidate.Matcher.Matches(request)
             && (_service is null || Expressions.IsMatch(_service, service))
             && (_method is null || Expressions.IsMatch(_method, method));

@@ -1,5 +1,4 @@
 using System.Text;
-using MeshProxy.Http;
 using MeshProxy.Model.Config;
 
 namespace MeshProxy.DataPlane.Routing;
@@ -59,14 +58,15 @@ internal sealed class HostRoutes
         _prefixes?.Seal();
     }
 
-    public RouteMatch Match(RequestHead request, ReadOnlySpan<byte> path)
+    public RouteMatch Match(in RouteQuery request)
     {
-        if (_grpc?.Find(request, path) is { } method)
+        var path = request.Path;
+        if (_grpc?.Find(request) is { } method)
         {
             return new RouteMatch(method.Rule, 0);
         }
 
-        if (_exact is not null && _exactLookup.TryGetValue(path, out var alternatives) && alternatives.Find(request, path) is { } exact)
+        if (_exact is not null && _exactLookup.TryGetValue(path, out var alternatives) && alternatives.Find(request) is { } exact)
         {
             return new RouteMatch(exact.Rule, path.Length);
         }
@@ -77,7 +77,7 @@ internal sealed class HostRoutes
             Candidate? best = null;
             for (var walk = _expressions.Of(path); walk.MoveNext();)
             {
-                best = walk.Current.Find(request, path, best);
+                best = walk.Current.Find(request, best);
             }
 
             if (best is not null)
@@ -90,7 +90,7 @@ internal sealed class HostRoutes
         {
             for (var walk = _prefixes.Of(path); walk.MoveNext();)
             {
-                if (walk.Current.Find(request, path) is { } found)
+                if (walk.Current.Find(request) is { } found)
                 {
                     return new RouteMatch(found.Rule, walk.Length);
                 }

@@ -30,10 +30,17 @@ internal sealed class MessageFilters
         _hostname = rewrites.LastOrDefault(rewrite => rewrite.Hostname is not null) is { Hostname: { } hostname } ? Encoding.ASCII.GetBytes(hostname) : null;
         _path = rewrites.LastOrDefault(rewrite => rewrite.Path is not null) is { Path: { } path } ? new PathRewrite(path) : null;
         Redirect = filters.OfType<RedirectConfig>().LastOrDefault() is { } redirect ? new Redirect(redirect) : null;
+        Cors = filters.OfType<CorsConfig>().LastOrDefault() is { } cors ? new CorsPolicy(cors) : null;
     }
 
     /// <summary>Answers instead of forwarding.</summary>
     public Redirect? Redirect { get; }
+
+    /// <summary>What scripts of other sites may do.</summary>
+    public CorsPolicy? Cors { get; }
+
+    /// <summary>Whether a request is answered here, and goes to no backend.</summary>
+    public bool Answers(RequestHead request) => Redirect is not null || (Cors is not null && CorsPolicy.IsPreflight(request));
 
     /// <param name="request">The head to change.</param>
     /// <param name="matchedPrefix">The length in bytes of the path prefix that the rule matched, without a trailing slash.</param>

@@ -1,5 +1,6 @@
 using System.Text;
 using MeshProxy.Http;
+using MeshProxy.Http.Fields;
 using MeshProxy.Model.Config;
 
 namespace MeshProxy.DataPlane.Routing;
@@ -13,6 +14,21 @@ internal sealed record RouteRule(
 {
     /// <summary>Whether the rule names the method CONNECT: nobody becomes a proxy for others by accident (RFC 9110 section 9.3.6).</summary>
     public bool AllowsConnect { get; init; }
+
+    /// <summary>Whether it answers preflights.</summary>
+    public bool HasCors { get; init; }
+}
+
+/// <summary>What of a request is matched.</summary>
+internal readonly ref struct RouteQuery(RequestHead head, ReadOnlySpan<byte> method)
+{
+    public RequestHead Head => head;
+
+    /// <summary>The request's method; of a preflight, that of the request which it is about.</summary>
+    public ReadOnlySpan<byte> Method { get; } = method;
+
+    /// <summary>Without the query.</summary>
+    public ReadOnlySpan<byte> Path { get; } = head.Path.IndexOf((byte)'?') is >= 0 and var question ? head.Path[..question] : head.Path;
 }
 
 /// <summary>What a request matched. <see cref="Rule"/> is null when nothing did.</summary>
@@ -37,6 +53,7 @@ internal sealed class RouteTable
     private readonly Dictionary<byte[], HostRoutes>.AlternateLookup<ReadOnlySpan<byte>> _wildcardLookup;
     private readonly HostRoutes _anyHost = new();
     private readonly RouteRule? _only;
+    private readonly bool _hasCors;
 
     /// <param name="routes">The routes, already resolved.</param>
     /// <param name="ruleOf">Makes the live side of a rule: its clusters and meters.</param>
@@ -51,6 +68,7 @@ internal sealed class RouteTable
             foreach (var rule in route.Rules)
             {
                 var compiled = ruleOf(route, rule);
+                _hasCors |= compiled.HasCors;
                 foreach (var match in rule.Matches.IsEmpty ? [new HttpMatchConfig()] : rule.Matches)
                 {
                     var candidate = new Candidate(compiled, FieldMatcher.Of(match), order++);
@@ -73,7 +91,8 @@ internal sealed class RouteTable
     public RouteTable(RouteRule only)
         : this([], static (_, _) => throw new InvalidOperationException()) => _only = only;
 
-    /// <summary>Finds the rule for a request. Hostname matching ignores the port.</summary>
+    /// <summary>Finds the rule for a request. Hostname matching ignores the port. A preflight belongs to the rule of the request that it is about, when that rule
+    /// has a CORS filter.</summary>
     public RouteMatch Match(RequestHead request)
     {
         if (_only is not null)
@@ -81,14 +100,24 @@ internal sealed class RouteTable
             return new RouteMatch(_only, 0);
         }
 
-        var path = PathOf(request.Path);
-        var host = Authorities.WithoutPort(request.Authority);
-        if (host.Length > LongestHostname)
+        if (_hasCors && CorsPolicy.IsPreflight(request) && request.Fields.TryGet(KnownField.AccessControlRequestMethod, out var method)
+            && Match(new RouteQuery(request, method)) is { Rule.HasCors: true } asked)
         {
-            return _anyHost.Match(request, path);
+            return asked;
         }
 
-        if (_exactHosts.Count > 0 && _exactLookup.TryGetValue(host, out var routes) && routes.Match(request, path) is { Rule: not null } exact)
+        return Match(new RouteQuery(request, request.MethodToken));
+    }
+
+    private RouteMatch Match(in RouteQuery request)
+    {
+        var host = Authorities.WithoutPort(request.Head.Authority);
+        if (host.Length > LongestHostname)
+        {
+            return _anyHost.Match(request);
+        }
+
+        if (_exactHosts.Count > 0 && _exactLookup.TryGetValue(host, out var routes) && routes.Match(request) is { Rule: not null } exact)
         {
             return exact;
         }
@@ -98,7 +127,7 @@ internal sealed class RouteTable
             // "*.example.com" takes one or more labels before the suffix; the longest suffix first.
             for (var dot = host.IndexOf((byte)'.'); dot >= 0;)
             {
-                if (dot > 0 && _wildcardLookup.TryGetValue(host[dot..], out routes) && routes.Match(request, path) is { Rule: not null } wildcard)
+                if (dot > 0 && _wildcardLookup.TryGetValue(host[dot..], out routes) && routes.Match(request) is { Rule: not null } wildcard)
                 {
                     return wildcard;
                 }
@@ -108,13 +137,7 @@ internal sealed class RouteTable
             }
         }
 
-        return _anyHost.Match(request, path);
-    }
-
-    private static ReadOnlySpan<byte> PathOf(ReadOnlySpan<byte> target)
-    {
-        var question = target.IndexOf((byte)'?');
-        return question < 0 ? target : target[..question];
+        return _anyHost.Match(request);
     }
 
     private HostRoutes[] HostsOf(HttpRouteConfig route) => route.Hostnames.IsEmpty ? [_anyHost] : [.. route.Hostnames.Select(HostOf)];

@@ -1,10 +1,15 @@
+using System.Collections.Immutable;
 using MeshProxy.DataPlane.Clusters;
 using MeshProxy.DataPlane.Telemetry;
 
 namespace MeshProxy.DataPlane.Routing;
 
 /// <summary>One choice of a route: a cluster, or the reason why its share of requests is refused. A rule that redirects has one, with no cluster.</summary>
-internal sealed record RouteBackend(Cluster? Cluster, int Weight, string? Invalid, MessageFilters Filters, RouteMeters Meters);
+internal sealed record RouteBackend(Cluster? Cluster, int Weight, string? Invalid, MessageFilters Filters, RouteMeters Meters)
+{
+    /// <summary>Who gets copies of requests that go here.</summary>
+    public ImmutableArray<RouteMirror> Mirrors { get; init; } = [];
+}
 
 /// <summary>Chooses among weighted backends, spread evenly: the n-th request takes the n-th point of a Weyl sequence (golden ratio), so that the shares are
 /// right already after a few dozen requests, without a random number and without a shared lock.</summary>

@@ -17,6 +17,9 @@ internal sealed class ClusterStore(ClusterServices services, string applicationA
     private readonly ConcurrentDictionary<(ClusterId Service, int LocalPort, AppProtocol Protocol), Cluster> _local = new();
     private readonly ConcurrentQueue<(Cluster Cluster, long At)> _dropped = new();
 
+    /// <summary>From the data plane's source of randomness.</summary>
+    public int NextRandom() => services.Random.Next();
+
     public IEnumerable<Cluster> Clusters => _clusters.Values;
 
     public IEnumerable<Cluster> LocalClusters => _local.Values;

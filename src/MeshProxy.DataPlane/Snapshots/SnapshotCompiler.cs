@@ -206,6 +206,7 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
             rule.BackendRequestTimeout)
         {
             AllowsConnect = rule.Matches.Any(match => match.Method == "CONNECT"),
+            HasCors = rule.Filters.Concat(rule.Backends.SelectMany(backend => backend.Filters)).OfType<CorsConfig>().Any(),
         });
 
     private ServerNameTable TlsTable(ImmutableArray<TlsRouteConfig> routes, Dictionary<ClusterId, Cluster> byId, Direction direction) =>
@@ -217,12 +218,18 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
     private RouteBackend Backend(BackendConfig config, Dictionary<ClusterId, Cluster> byId, Direction direction, string route, ImmutableArray<HttpFilterConfig> ofRule = default)
     {
         var cluster = config.Cluster is { } id && byId.TryGetValue(id, out var live) ? live : null;
-        var filters = new MessageFilters(ofRule.IsDefault ? [] : ofRule, config.Filters);
+        ofRule = ofRule.IsDefault ? [] : ofRule;
+        var filters = new MessageFilters(ofRule, config.Filters);
         var routeMeters = meters.ForRoute(direction, cluster?.ServiceName ?? "-", route);
-        return cluster is null
+        var backend = cluster is null
             ? new RouteBackend(null, config.Weight, config.Invalid ?? $"backend {config.Cluster} is not known", filters, routeMeters)
             : Backend(cluster, config.Weight, filters, routeMeters);
+        return backend with { Mirrors = [.. Mirrors(ofRule, new MessageFilters(ofRule, []), byId), .. Mirrors(config.Filters, filters, byId)] };
     }
+
+    private IEnumerable<RouteMirror> Mirrors(ImmutableArray<HttpFilterConfig> filters, MessageFilters applied, Dictionary<ClusterId, Cluster> byId) =>
+        filters.OfType<MirrorConfig>().Where(mirror => byId.TryGetValue(mirror.Cluster, out var cluster) && cluster.Config.Tls?.Invalid is null)
+            .Select(mirror => new RouteMirror(byId[mirror.Cluster], mirror.Numerator, mirror.Denominator, applied, clusters.NextRandom()));
 
     // A policy that cannot be enforced answers its share of requests; it never lets them go in plaintext.
     private static RouteBackend Backend(Cluster cluster, int weight, MessageFilters filters, RouteMeters routeMeters) =>

@@ -6,6 +6,7 @@ namespace MeshProxy.DataPlane.Telemetry;
 internal sealed class ClusterMeters
 {
     private readonly StripedCounter?[] _attempts = new StripedCounter?[FlagNames.Count];
+    private readonly StripedCounter?[] _mirrors = new StripedCounter?[Enum.GetValues<MirrorResult>().Length];
     private int _connectionsOpen;
 
     public ClusterMeters(string cluster) => Cluster = cluster;
@@ -22,33 +23,41 @@ internal sealed class ClusterMeters
     public void OnConnectionClosed() => Interlocked.Decrement(ref _connectionsOpen);
 
     /// <summary>Counts one attempt; <see cref="ResponseFlag.None"/> is one that brought a response head.</summary>
-    public void OnAttempt(ResponseFlag result)
-    {
-        var counter = Volatile.Read(ref _attempts[(int)result]);
-        if (counter is null)
-        {
-            Interlocked.CompareExchange(ref _attempts[(int)result], new StripedCounter(), null);
-            counter = _attempts[(int)result]!;
-        }
+    public void OnAttempt(ResponseFlag result) => Count(ref _attempts[(int)result]);
 
-        counter.Add(1);
-    }
+    /// <summary>Counts a request that this cluster, as a mirror, was to get a copy of.</summary>
+    public void OnMirror(MirrorResult result) => Count(ref _mirrors[(int)result]);
+
+    /// <summary>Copies with that result, -1 when there never was one.</summary>
+    public long Mirrors(MirrorResult result) => Volatile.Read(ref _mirrors[(int)result])?.Value ?? -1;
 
     /// <summary>Attempts with that result, -1 when there never was one.</summary>
     public long Attempts(ResponseFlag result) => Volatile.Read(ref _attempts[(int)result])?.Value ?? -1;
 
-    /// <summary>Attempts so far.</summary>
-    public long TotalAttempts
+    /// <summary>Attempts and copies so far.</summary>
+    public long Total
     {
         get
         {
             var total = 0L;
-            foreach (var counter in _attempts)
+            foreach (var counter in (ReadOnlySpan<StripedCounter?>)[.. _attempts, .. _mirrors])
             {
                 total += counter?.Value ?? 0;
             }
 
             return total;
         }
+    }
+
+    private static void Count(ref StripedCounter? place)
+    {
+        var counter = Volatile.Read(ref place);
+        if (counter is null)
+        {
+            Interlocked.CompareExchange(ref place, new StripedCounter(), null);
+            counter = place!;
+        }
+
+        counter.Add(1);
     }
 }

@@ -41,6 +41,7 @@ public sealed class Meters
     private readonly Counter _grpcMessages;
     private readonly Counter _tunnelBytes;
     private readonly Counter _attempts;
+    private readonly Counter _mirrors;
     private readonly Gauge _upstreamOpen;
     private readonly Counter _refusals;
     private readonly Counter _tcpConnections;
@@ -77,6 +78,7 @@ public sealed class Meters
         _grpcMessages = factory.CreateCounter("meshproxy_grpc_messages_total", "Messages of gRPC calls.", "direction", "service", "route", "way");
         _tunnelBytes = factory.CreateCounter("meshproxy_tunnel_bytes_total", "Bytes of tunnels over HTTP.", "direction", "service", "route", "way");
         _attempts = factory.CreateCounter("meshproxy_upstream_attempts_total", "Attempts by result: ok, or the flag of what went wrong.", "cluster", "result");
+        _mirrors = factory.CreateCounter("meshproxy_mirror_total", "Requests that a cluster was to get a copy of, by what became of the copy.", "cluster", "result");
         _upstreamOpen = factory.CreateGauge("meshproxy_upstream_connections_open", "Connections to endpoints that are open now.", "cluster");
         var open = factory.CreateGauge("meshproxy_connections_open", "Downstream connections that are open now.", "direction");
         var total = factory.CreateCounter("meshproxy_connections_total", "Downstream connections by how they are secured.", "direction", "tls");
@@ -425,7 +427,7 @@ public sealed class Meters
     private void CarryOver(string key, ClusterSeries series, long now)
     {
         var meters = series.Meters;
-        var total = meters.TotalAttempts;
+        var total = meters.Total;
         var open = meters.ConnectionsOpen;
         if (total != series.Total || open != 0 || series.LastUsed == 0)
         {
@@ -444,6 +446,11 @@ public sealed class Meters
                 {
                     _attempts.RemoveLabelled(key, ResultLabel((ResponseFlag)flag));
                 }
+
+                foreach (var result in Enum.GetValues<MirrorResult>())
+                {
+                    _mirrors.RemoveLabelled(key, ResultLabel(result));
+                }
             }
 
             return;
@@ -458,7 +465,17 @@ public sealed class Meters
                 _attempts.WithLabels(key, ResultLabel((ResponseFlag)flag)).IncTo(attempts);
             }
         }
+
+        foreach (var result in Enum.GetValues<MirrorResult>())
+        {
+            if (meters.Mirrors(result) is >= 0 and var copies)
+            {
+                _mirrors.WithLabels(key, ResultLabel(result)).IncTo(copies);
+            }
+        }
     }
+
+    private static string ResultLabel(MirrorResult result) => result.ToString().ToLowerInvariant();
 
     private static string ResultLabel(ResponseFlag result) => result == ResponseFlag.None ? "ok" : FlagNames.Of(result);
 

@@ -104,5 +104,18 @@ public sealed record RedirectConfig(string? Scheme, string? Hostname, PathRewrit
 /// <summary>Gateway API URLRewrite.</summary>
 public sealed record UrlRewriteConfig(string? Hostname, PathRewriteConfig? Path) : HttpFilterConfig;
 
+/// <summary>Gateway API RequestMirror: a cluster gets a copy of so many of so many requests, and its answers are thrown away.</summary>
+public sealed record MirrorConfig(ClusterId Cluster, int Numerator, int Denominator) : HttpFilterConfig;
+
+/// <summary>Gateway API CORS. Origins as "scheme://host" with an optional port, the host with an optional "*" at its beginning, or "*" alone; methods and
+/// field names as written, or "*" alone; the age in seconds.</summary>
+public sealed record CorsConfig(
+    ImmutableArray<string> AllowOrigins,
+    bool AllowCredentials,
+    ImmutableArray<string> AllowMethods,
+    ImmutableArray<string> AllowHeaders,
+    ImmutableArray<string> ExposeHeaders,
+    int MaxAge) : HttpFilterConfig;
+
 /// <summary>A new path: the whole of it, or in place of the matched prefix.</summary>
 public sealed record PathRewriteConfig(bool ReplacesPrefixOnly, string Value);

@@ -116,6 +116,33 @@ public static class HttpRules
         return value.Length > 0 && (value[0] is ' ' or '\t' || value[^1] is ' ' or '\t') ? "has white space at its start or end" : null;
     }
 
+    /// <summary>An origin of a CORS filter: "*", or scheme, host (with "*" at its beginning for any number of characters) and port.</summary>
+    public static string? CheckOrigin(string origin)
+    {
+        if (origin == "*")
+        {
+            return null;
+        }
+
+        var rest = origin.StartsWith("https://", StringComparison.Ordinal) ? origin[8..] : origin.StartsWith("http://", StringComparison.Ordinal) ? origin[7..] : null;
+        if (rest is null)
+        {
+            return $"'{origin}' must begin with http:// or https://, or be '*'";
+        }
+
+        var colon = rest.IndexOf(':');
+        var host = colon < 0 ? rest : rest[..colon];
+        if (colon >= 0 && (!int.TryParse(rest.AsSpan(colon + 1), System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out var port) || CheckPort(port) is not null))
+        {
+            return $"'{origin}' has no valid port after ':': use 1 to 65535";
+        }
+
+        var name = host.TrimStart('*').TrimStart('.');
+        return host.Length - host.TrimStart('*').Length > 1 || (name.Length == 0 && host != "*") || (name.Length > 0 && NameRules.CheckHostname(name) is not null)
+            ? $"'{origin}' has no valid host: write a hostname, which may begin with '*', and nothing behind it but a port"
+            : null;
+    }
+
     /// <summary>A method that Gateway API knows.</summary>
     public static string? CheckMethod(string method) => Methods.Contains(method) ? null
         : $"'{method}' is no method: use one of {string.Join(", ", Methods.Order(StringComparer.Ordinal))}";

@@ -365,6 +365,21 @@ public class CompilerTests
     }
 
     [Test]
+    public void A_mirror_that_does_not_resolve_is_dropped_and_told()
+    {
+        static CompiledMesh Mirror(string name) => Yaml.Compile(Payments.Replace("  - backendRefs", $"  - filters: [{{type: RequestMirror, requestMirror: {{backendRef: {{name: {name}, port: 8080}}, percent: 5}}}}]\n    backendRefs")
+            .Replace(", {name: payments-v2, port: 8080, weight: 20}", ""));
+        var good = Mirror("payments-v2");
+        Assert.That(good.Destinations[PaymentsName].Ports.Single().HttpRoutes.Single().Rules.Single().Filters.Single(), Is.EqualTo(new MirrorConfig(Cluster("shop/payments-v2:8080"), 5, 100)));
+        Assert.That(good.Destinations[PaymentsName].Ports.Single().BackendClusters.Select(cluster => cluster.Id), Does.Contain(Cluster("shop/payments-v2:8080")));
+        Assert.That(Condition(good, "HTTPRoute", "split", "ResolvedRefs"), Is.EqualTo((true, "ResolvedRefs")));
+        var bad = Mirror("gone");
+        Assert.That(bad.Destinations[PaymentsName].Ports.Single().HttpRoutes.Single().Rules.Single().Filters, Is.Empty);
+        Assert.That(Condition(bad, "HTTPRoute", "split", "Accepted"), Is.EqualTo((true, "Accepted")));
+        Assert.That(Condition(bad, "HTTPRoute", "split", "ResolvedRefs"), Is.EqualTo((false, "BackendNotFound")));
+    }
+
+    [Test]
     public void An_unresolved_backend_keeps_its_share()
     {
         var mesh = Yaml.Compile(Payments.Replace("{name: payments-v2, port: 8080, weight: 20}", "{name: gone, port: 8080, weight: 20}"));
@@ -407,7 +422,7 @@ public class CompilerTests
     [Test]
     public void A_route_that_cannot_be_followed_whole_refuses_its_destination()
     {
-        var mesh = Yaml.Compile(Payments.Replace("  - backendRefs", "  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: payments-v1, port: 8080}}}]\n    backendRefs"));
+        var mesh = Yaml.Compile(Payments.Replace("  - backendRefs", "  - filters: [{type: ExtensionRef, extensionRef: {group: a, kind: b, name: c}}]\n    backendRefs"));
         Assert.That(Condition(mesh, "HTTPRoute", "split", "Accepted"), Is.EqualTo((false, "UnsupportedValue")));
         Assert.That(mesh.Destinations[PaymentsName].Refused, Does.Contain("HTTPRoute shop/split").And.Contain("spec.rules[0].filters[0]"));
         Assert.That(mesh.Destinations[new("shop", "payments-v1")].Refused, Is.Null);

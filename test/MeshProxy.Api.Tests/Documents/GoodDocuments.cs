@@ -88,6 +88,39 @@ public class GoodDocuments
         });
     }
 
+    [Test]
+    public void Mirrors_and_cors_become_filters()
+    {
+        var route = (HttpRouteDocument)Yaml.One(
+            """
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: HTTPRoute
+            metadata: {name: r}
+            spec:
+              parentRefs: [{name: edge}]
+              rules:
+              - filters:
+                - {type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}
+                - {type: RequestMirror, requestMirror: {backendRef: {name: b, namespace: other, port: 81}, percent: 5}}
+                - {type: RequestMirror, requestMirror: {backendRef: {name: c, port: 82}, fraction: {numerator: 1, denominator: 1000}}}
+                - {type: CORS, cors: {allowOrigins: ["https://*.example.com:8443", "http://a"], allowCredentials: true, allowMethods: [GET, PUT], allowHeaders: ["*"], exposeHeaders: [X-A]}}
+                backendRefs: [{name: a, port: 80}]
+            """);
+        var filters = route.Rules.Single().Filters;
+        Assert.That(
+            filters.OfType<MirrorRef>().Select(mirror => $"{mirror.Backend.Name}:{mirror.Backend.Port} {mirror.Numerator}/{mirror.Denominator}"),
+            Is.EqualTo(new[] { "default/a:80 100/100", "other/b:81 5/100", "default/c:82 1/1000" }));
+        var cors = filters.OfType<CorsConfig>().Single();
+        Assert.Multiple(() =>
+        {
+            Assert.That(cors.AllowOrigins, Is.EqualTo(new[] { "https://*.example.com:8443", "http://a" }));
+            Assert.That((cors.AllowCredentials, cors.MaxAge), Is.EqualTo((true, 5)));
+            Assert.That(cors.AllowMethods, Is.EqualTo(new[] { "GET", "PUT" }));
+            Assert.That(cors.AllowHeaders, Is.EqualTo(new[] { "*" }));
+            Assert.That(cors.ExposeHeaders, Is.EqualTo(new[] { "X-A" }));
+        });
+    }
+
     [TestCase("{service: shop.v1.Payments, method: Pay}", "shop.v1.Payments", "Pay", false)]
     [TestCase("{service: shop.v1.Payments}", "shop.v1.Payments", null, false)]
     [TestCase("{service: \"\", method: Pay}", null, "Pay", false)]
@@ -108,8 +141,7 @@ public class GoodDocuments
         Assert.That(route.Rules.Single().Matches.Single().Grpc, Is.EqualTo(new GrpcMatchConfig(service, method, isExpression)));
     }
 
-    [TestCase("HTTPRoute", "spec.rules[0].filters[0]", "rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}]}]")]
-    [TestCase("HTTPRoute", "spec.rules[0].filters[0]", "rules: [{filters: [{type: CORS, cors: {allowOrigins: [\"*\"]}}]}]")]
+    [TestCase("HTTPRoute", "spec.rules[0].filters[0]", "rules: [{filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC}}]}]")]
     [TestCase("HTTPRoute", "spec.rules[0].filters[0]", "rules: [{filters: [{type: ExtensionRef, extensionRef: {group: a, kind: b, name: c}}]}]")]
     [TestCase("HTTPRoute", "spec.rules[0].retry", "rules: [{retry: {attempts: 2}}]")]
     [TestCase("HTTPRoute", "spec.rules[0].sessionPersistence", "rules: [{sessionPersistence: {}}]")]

@@ -62,6 +62,8 @@ public class MappingTests
                                     new HeaderModifierConfig(true, [new("a", "1")], [new("b", "2")], ["c"]),
                                     new RedirectConfig("https", "a.b", new PathRewriteConfig(false, "/x"), 8443, 308),
                                     new UrlRewriteConfig("c.d", new PathRewriteConfig(true, "")),
+                                    new MirrorConfig(Canary, 1, 3),
+                                    new CorsConfig(["https://*.e.f:8443"], true, ["PUT"], ["x-g"], ["x-h"], 600),
                                 ],
                                 Backends = [new BackendConfig(Canary, 20) { Filters = [new HeaderModifierConfig(false, [], [new("d", "")], [])] }],
                                 RequestTimeout = TimeSpan.Zero,
@@ -255,6 +257,10 @@ public class MappingTests
         yield return Row("ports[0].http_routes[0].rules[0].filters[0].header_modifier.set[0].name", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[0].HeaderModifier.Set[0].Name = "transfer-encoding");
         yield return Row("ports[0].http_routes[0].rules[0].filters[0].header_modifier.set[0].value", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[0].HeaderModifier.Set[0].Value = "a\r\nb");
         yield return Row("ports[0].http_routes[0].rules[0].filters[1].redirect.status", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[1].Redirect.Status = 200);
+        yield return Row("ports[0].http_routes[0].rules[0].filters[3].mirror.numerator", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[3].Mirror.Numerator = 4);
+        yield return Row("ports[0].http_routes[0].rules[0].filters[3].mirror.denominator", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[3].Mirror.Denominator = 0);
+        yield return Row("ports[0].http_routes[0].rules[0].filters[4].cors.allow_origins[0]", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[4].Cors.AllowOrigins[0] = "x");
+        yield return Row("ports[0].http_routes[0].rules[0].filters[4].cors.max_age_seconds", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[4].Cors.MaxAgeSeconds = 0);
         yield return Row("ports[0].http_routes[0].rules[0].filters[1].redirect.scheme", message => message.Ports[0].HttpRoutes[0].Rules[0].Filters[1].Redirect.Scheme = "ftp");
     }
 

@@ -9,6 +9,8 @@ internal static class FilterBinder
 {
     private const int MaxFilters = 16;
     private const int MaxFields = 16;
+    private const int MaxListed = 64;
+    private const int MaxListedMethods = 9;
 
     private static readonly (string Type, string Field)[] Known =
     [
@@ -16,29 +18,29 @@ internal static class FilterBinder
         ("ResponseHeaderModifier", "responseHeaderModifier"),
         ("RequestRedirect", "requestRedirect"),
         ("URLRewrite", "urlRewrite"),
+        ("RequestMirror", "requestMirror"),
+        ("CORS", "cors"),
     ];
 
     private static readonly (string Type, string Field, string Message)[] Unimplemented =
     [
-        ("RequestMirror", "requestMirror", "mirroring is not implemented yet: remove the filter"),
-        ("CORS", "cors", "CORS is not implemented yet: answer it in the application"),
         ("ExternalAuth", "externalAuth", "external authorization is not implemented: remove the filter"),
         ("ExtensionRef", "extensionRef", "filters of other groups are not implemented: remove the filter"),
     ];
 
-    public static ImmutableArray<HttpFilterConfig> Filters(Fields owner, bool isHttp)
+    public static ImmutableArray<HttpFilterConfig> Filters(Fields owner, Metadata metadata, bool isHttp)
     {
         var filters = ImmutableArray.CreateBuilder<HttpFilterConfig>();
         var types = new HashSet<string>();
         foreach (var fields in owner.Maps("filters", MaxFilters))
         {
-            var type = fields.RequiredText("type", "write RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect or URLRewrite");
-            if (type is not null && !types.Add(type))
+            var type = fields.RequiredText("type", "write RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect, URLRewrite, RequestMirror or CORS");
+            if (type is not null and not "RequestMirror" && !types.Add(type))
             {
                 fields.Fail("type", $"{type} may stand only once in a list of filters: put both into one");
             }
 
-            if (type is not null && Read(fields, type, isHttp) is { } filter)
+            if (type is not null && Read(fields, type, metadata, isHttp) is { } filter)
             {
                 filters.Add(filter);
             }
@@ -63,7 +65,7 @@ internal static class FilterBinder
         return filters.DrainToImmutable();
     }
 
-    private static HttpFilterConfig? Read(Fields fields, string type, bool isHttp)
+    private static HttpFilterConfig? Read(Fields fields, string type, Metadata metadata, bool isHttp)
     {
         foreach (var (name, field, message) in Unimplemented)
         {
@@ -75,7 +77,7 @@ internal static class FilterBinder
             }
         }
 
-        if (!isHttp && type is "RequestRedirect" or "URLRewrite")
+        if (!isHttp && type is "RequestRedirect" or "URLRewrite" or "CORS")
         {
             fields.Fail("type", $"{type} is no filter of a GRPCRoute: use an HTTPRoute");
             return null;
@@ -94,6 +96,8 @@ internal static class FilterBinder
                 "RequestHeaderModifier" => Modifier(body, onResponse: false),
                 "ResponseHeaderModifier" => Modifier(body, onResponse: true),
                 "RequestRedirect" => Redirect(body),
+                "RequestMirror" => Mirror(body, metadata),
+                "CORS" => Cors(body),
                 _ => Rewrite(body),
             };
         }
@@ -174,6 +178,69 @@ internal static class FilterBinder
 
         fields.Close();
         return rewrite;
+    }
+
+    private static MirrorRef? Mirror(Fields fields, Metadata metadata)
+    {
+        BackendRef? backend = null;
+        if (fields.RequiredMap("backendRef", "name the Service that gets the copies") is { } reference)
+        {
+            var group = reference.Text("group") ?? "";
+            var kind = reference.Text("kind") ?? DocumentKinds.Service;
+            var name = reference.RequiredText("name", "name the Service", NameRules.CheckName);
+            var ns = reference.Text("namespace", NameRules.CheckLabel) ?? metadata.Name.Namespace;
+            var port = group.Length == 0 && kind == DocumentKinds.Service
+                ? reference.RequiredNumber("port", 1, 65535, "write the port of the Service")
+                : reference.Number("port", 1, 65535);
+            reference.Close();
+            backend = name is null ? null : new BackendRef(group, kind, new ResourceName(ns, name), port, 1, reference.Path);
+        }
+
+        var percent = fields.Number("percent", 0, 100);
+        var (numerator, denominator) = (percent ?? 100, 100);
+        if (fields.Map("fraction") is { } fraction)
+        {
+            numerator = fraction.RequiredNumber("numerator", 0, int.MaxValue, "write how many of the requests") ?? 0;
+            denominator = fraction.Number("denominator", 1, int.MaxValue) ?? 100;
+            if (numerator > denominator)
+            {
+                fraction.Fail("numerator", $"{numerator} of {denominator} is more than all: make it smaller");
+            }
+
+            if (percent is not null)
+            {
+                fields.Fail("fraction", "percent and fraction exclude each other: keep one");
+            }
+
+            fraction.Close();
+        }
+
+        fields.Close();
+        return backend is null ? null : new MirrorRef(backend, numerator, denominator);
+    }
+
+    private static CorsConfig Cors(Fields fields)
+    {
+        var cors = new CorsConfig(
+            Alone(fields, "allowOrigins", MaxListed, HttpRules.CheckOrigin),
+            fields.Flag("allowCredentials") ?? false,
+            Alone(fields, "allowMethods", MaxListedMethods, text => text == "*" ? null : HttpRules.CheckMethod(text)),
+            Alone(fields, "allowHeaders", MaxListed, HttpRules.CheckFieldName),
+            fields.Texts("exposeHeaders", MaxListed, HttpRules.CheckFieldName),
+            fields.Number("maxAge", 1, int.MaxValue) ?? 5);
+        fields.Close();
+        return cors;
+    }
+
+    private static ImmutableArray<string> Alone(Fields fields, string list, int max, Func<string, string?> check)
+    {
+        var texts = fields.Texts(list, max, check);
+        if (texts.Length > 1 && texts.Contains("*"))
+        {
+            fields.Fail(list, "'*' stands for everything: write it alone");
+        }
+
+        return texts;
     }
 
     private static PathRewriteConfig? Path(Fields owner)

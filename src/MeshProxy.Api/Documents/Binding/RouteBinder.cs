@@ -173,7 +173,7 @@ internal static class RouteBinder
             matches.Add(HttpMatch(match));
         }
 
-        var filters = FilterBinder.Filters(fields, isHttp: true);
+        var filters = FilterBinder.Filters(fields, metadata, isHttp: true);
         var backends = Backends(fields, metadata, isHttp: true, takesFilters: true);
         if (filters.OfType<RedirectConfig>().Any() && !backends.IsEmpty)
         {
@@ -294,7 +294,7 @@ internal static class RouteBinder
         {
             Name = name,
             Matches = matches.DrainToImmutable(),
-            Filters = FilterBinder.Filters(fields, isHttp: false),
+            Filters = FilterBinder.Filters(fields, metadata, isHttp: false),
             Backends = Backends(fields, metadata, isHttp: false, takesFilters: true),
         };
         fields.NotImplemented("sessionPersistence", "session persistence is not implemented: remove it");
@@ -359,7 +359,7 @@ internal static class RouteBinder
                 ? fields.RequiredNumber("port", 1, 65535, "write the port of the Service")
                 : fields.Number("port", 1, 65535);
             var weight = fields.Number("weight", 0, MaxWeight) ?? 1;
-            var filters = takesFilters ? FilterBinder.Filters(fields, isHttp) : [];
+            var filters = takesFilters ? FilterBinder.Filters(fields, metadata, isHttp) : [];
             fields.Close();
             if (name is not null)
             {
