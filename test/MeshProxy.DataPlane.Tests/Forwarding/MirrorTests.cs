@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Net;
 using System.Text;
 using MeshProxy.DataPlane.Forwarding;
 using MeshProxy.DataPlane.Routing;
@@ -67,8 +68,7 @@ internal sealed class MirrorTests
             Assert.That((await proxy.GetAsync()).Text, Is.EqualTo("primary"));
         }
 
-        await mirror.DisposeAsync();
-        await using (var proxy = await StartAsync(server, mirror))
+        await using (var proxy = await StartAsync(server, ScriptedServer.Closed()))
         {
             Assert.That((await proxy.GetAsync()).Text, Is.EqualTo("primary"));
             await CountedAsync(proxy, "failed", 1);
@@ -105,11 +105,13 @@ internal sealed class MirrorTests
         Assert.That(Enumerable.Range(0, 1000).Count(_ => mirror.Samples()), Is.EqualTo(expected).Within(3));
     }
 
-    private static Task<TestProxy> StartAsync(ScriptedServer server, ScriptedServer mirror)
+    private static Task<TestProxy> StartAsync(ScriptedServer server, ScriptedServer mirror) => StartAsync(server, mirror.EndPoint);
+
+    private static Task<TestProxy> StartAsync(ScriptedServer server, IPEndPoint mirror)
     {
         var (primary, shadow) = (Configs.Cluster(), Configs.Cluster("shadow"));
         var rule = Configs.Rule(primary.Id) with { Filters = [new MirrorConfig(shadow.Id, 100, 100)] };
-        return TestProxy.StartAsync(Configs.Gateway([Configs.Route(rule)], [primary, shadow], Configs.Set(primary.Id, server.EndPoint), Configs.Set(shadow.Id, mirror.EndPoint)));
+        return TestProxy.StartAsync(Configs.Gateway([Configs.Route(rule)], [primary, shadow], Configs.Set(primary.Id, server.EndPoint), Configs.Set(shadow.Id, mirror)));
     }
 
     private static async Task<string> MetricsAsync(TestProxy proxy) => Encoding.UTF8.GetString(await proxy.Telemetry.Meters.ExportAsync());
