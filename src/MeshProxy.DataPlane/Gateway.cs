@@ -142,7 +142,7 @@ internal sealed class Gateway
         }
 
         var section = string.IsNullOrEmpty(serverName) ? current.Sections[0] : current.Find(Encoding.ASCII.GetBytes(serverName));
-        return section?.Certificate;
+        return section?.Certificates?.Choose(serverName);
     }
 
     private GatewayPort? Port()

@@ -63,6 +63,7 @@ public sealed class ProxyServer : IAsyncDisposable
         IConnectionListenerFactory listenerFactory,
         IConnectionFactory dialer)
     {
+        OpenSslBuffers.ReleaseWhenIdle();
         _options = options;
         _time = time;
         _listenerFactory = listenerFactory;

@@ -3,7 +3,6 @@ using System.Collections.Immutable;
 using System.Text;
 using MeshProxy.DataPlane.Clusters;
 using MeshProxy.DataPlane.Routing;
-using MeshProxy.DataPlane.Transport;
 using MeshProxy.Model.Config;
 
 namespace MeshProxy.DataPlane.Snapshots;
@@ -57,7 +56,7 @@ internal sealed record GatewaySection(
     RouteTable Routes,
     WeightedBackends TcpBackends,
     ServerNameTable TlsRoutes,
-    TlsServerIdentity? Certificate,
+    ServerCertificates? Certificates,
     ImmutableArray<Cluster> Clusters);
 
 /// <summary>A port of a gateway, with its sections from the most to the least specific hostname.</summary>

@@ -24,6 +24,8 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
 {
     private const string NoRoute = "-";
 
+    private Dictionary<(string Address, int Port, ListenerProtocol Protocol, ServerCertificateConfig Certificate), TlsServerIdentity> _identities = [];
+
     /// <summary>Compiles <paramref name="config"/>; what is unchanged since <paramref name="previous"/> is taken over. When the snapshot is in force,
     /// <see cref="ClusterStore.Keep"/> lets go of the clusters that it does not name.</summary>
     public (ProxySnapshot Snapshot, IReadOnlyList<UnitRejection> Rejections, IReadOnlySet<Cluster> Named) Compile(ProxyConfig config, ProxySnapshot previous)
@@ -146,6 +148,7 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
     private ImmutableArray<GatewayPort> CompileGateway(ProxyConfig config, HashSet<Cluster> named)
     {
         CheckTls(config.Listeners.SelectMany(listener => listener.BackendClusters));
+        var identities = new Dictionary<(string, int, ListenerProtocol, ServerCertificateConfig), TlsServerIdentity>();
         var ports = ImmutableArray.CreateBuilder<GatewayPort>();
         foreach (var group in config.Listeners.GroupBy(listener => (listener.Address, listener.Port)))
         {
@@ -167,13 +170,26 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
                     Table(listener.HttpRoutes, byId, Direction.Gateway),
                     new WeightedBackends(listener.TcpBackends.Select(backend => Backend(backend, byId, Direction.Gateway, NoRoute))),
                     TlsTable(listener.TlsRoutes, byId, Direction.Gateway),
-                    listener.Certificates.IsEmpty ? null : LoadCertificate(listener.Certificates[0]),
+                    listener.Certificates.IsEmpty ? null : new ServerCertificates([.. listener.Certificates.Select(certificate => Identity(listener, certificate, identities))]),
                     [.. byId.Values]);
             });
             ports.Add(new GatewayPort(first.Address, first.Port, [.. sections]));
         }
 
+        _identities = identities;
         return ports.ToImmutable();
+    }
+
+    // Prepared state and the keys of session tickets hang on an identity: one whose certificate has not changed is kept.
+    private TlsServerIdentity Identity(ListenerConfig listener, ServerCertificateConfig certificate, Dictionary<(string, int, ListenerProtocol, ServerCertificateConfig), TlsServerIdentity> made)
+    {
+        var key = (listener.Address, listener.Port, listener.Protocol, certificate);
+        if (!made.TryGetValue(key, out var identity))
+        {
+            made[key] = identity = _identities.GetValueOrDefault(key) ?? LoadCertificate(certificate);
+        }
+
+        return identity;
     }
 
     private static void CheckTls(IEnumerable<ClusterConfig> clusters)
