@@ -62,9 +62,12 @@ internal static class ClientHelloReading
         {
             var hello = new Reader(body);
             hello.Take(34);
-            hello.Vector(1);
-            hello.Vector(2);
-            hello.Vector(1);
+            var (session, suites, compressions) = (hello.Vector(1), hello.Vector(2), hello.Vector(1));
+            if (session.Length > 32 || suites.Length == 0 || suites.Length % 2 != 0 || compressions.Length == 0)
+            {
+                return "invalid";
+            }
+
             if (!hello.IsAtEnd)
             {
                 var extensions = new Reader(hello.Vector(2));
@@ -87,8 +90,9 @@ internal static class ClientHelloReading
                             return "invalid";
                         }
 
-                        // Only the first name: there is one type, and one of each type.
+                        // There is one type of names, and one of each type.
                         var octets = list.Vector(2);
+                        list.End();
                         if (octets.Length is 0 or > 255 || octets.Any(octet => octet is <= 0x20 or >= 0x7f))
                         {
                             return "invalid";
