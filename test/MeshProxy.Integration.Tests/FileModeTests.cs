@@ -97,6 +97,42 @@ internal sealed class FileModeTests
         }, "the old listener is closed");
     }
 
+    [Test]
+    [CancelAfter(60_000)]
+    public async Task A_file_says_what_is_mirrored_and_which_scripts_may_ask()
+    {
+        using var directory = new TemporaryDirectory();
+        var port = FreePorts.Take();
+        var route = Documents.Route("web").Replace("  - backendRefs", """
+              - filters:
+                - {type: RequestMirror, requestMirror: {backendRef: {name: shadow, port: 80}}}
+                - {type: CORS, cors: {allowOrigins: ["https://*.shop.example"], allowMethods: [POST], maxAge: 60}}
+                backendRefs
+            """, StringComparison.Ordinal);
+        var file = directory.Write("gateway.yaml", Documents.HttpGateway(port) + route + Documents.Static("web", _first.Http1Port) + Documents.Static("shadow", _second.Http1Port));
+        await using var gateway = await Proxy.StartGatewayAsync(file);
+        using var http = Via.Http(port);
+        for (var i = 0; i < 3; i++)
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Post, $"http://shop.example/execute/mirrored-{i}") { Content = new StringContent(new string('x', i * 20_000)) };
+            request.Headers.Add("Origin", "https://app.shop.example");
+            using var response = await http.SendAsync(request);
+            Assert.That(await response.Content.ReadAsStringAsync(), Is.EqualTo($"done mirrored-{i}"));
+            Assert.That(response.Headers.GetValues("Access-Control-Allow-Origin"), Is.EqualTo(new[] { "https://app.shop.example" }));
+        }
+
+        await Eventually.IsTrueAsync(() => Task.FromResult(Enumerable.Range(0, 3).All(i => _second.Executions.GetValueOrDefault($"mirrored-{i}") == 1)), "the mirror has every request");
+        Assert.That(Enumerable.Range(0, 3).Select(i => _first.Executions[$"mirrored-{i}"]), Is.All.EqualTo(1));
+
+        using var preflight = new HttpRequestMessage(HttpMethod.Options, "http://shop.example/execute/1");
+        preflight.Headers.Add("Origin", "https://app.shop.example");
+        preflight.Headers.Add("Access-Control-Request-Method", "POST");
+        using var answer = await http.SendAsync(preflight);
+        Assert.That(answer.StatusCode, Is.EqualTo(HttpStatusCode.NoContent));
+        Assert.That(answer.Headers.GetValues("Access-Control-Allow-Methods"), Is.EqualTo(new[] { "POST" }));
+        Assert.That(await gateway.MetricsTextAsync(), Does.Match("meshproxy_mirror_total\\{cluster=\"shop/shadow:80\",result=\"answered\"\\} 3"));
+    }
+
     [TestCase("kind: Servic", "kind")]
     [TestCase("unknownField: 1", "unknownField")]
     [TestCase("port: 70000", "port")]

@@ -33,6 +33,7 @@ internal sealed class GatewayCompiler
             {
                 Slots[gateway.Name] = [.. gateway.Listeners.Select(listener => new ListenerSlot(listener, Kinds(listener), IsWhole(gateway, listener)))];
                 var whole = Slots[gateway.Name].Count(slot => slot.IsServed);
+                conditions.Add(gateway, "Accepted", true, whole == gateway.Listeners.Length ? "Accepted" : "ListenersNotValid", "");
                 conditions.Add(
                     gateway, "Programmed", whole == gateway.Listeners.Length, whole == gateway.Listeners.Length ? "Programmed" : "Invalid",
                     whole == gateway.Listeners.Length ? "" : $"{gateway.Listeners.Length - whole} of {gateway.Listeners.Length} listeners are not served: see their conditions");
@@ -97,7 +98,6 @@ internal sealed class GatewayCompiler
             return false;
         }
 
-        _conditions.Accept(gateway);
         return true;
     }
 

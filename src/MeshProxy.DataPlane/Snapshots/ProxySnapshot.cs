@@ -50,6 +50,7 @@ internal sealed record InboundTarget(ClusterId Service, int LocalPort, AppProtoc
 
 /// <summary>A listener section of a gateway port: one hostname, its certificates, its routes.</summary>
 internal sealed record GatewaySection(
+    ListenerConfig Config,
     string Id,
     ListenerProtocol Protocol,
     string? Hostname,

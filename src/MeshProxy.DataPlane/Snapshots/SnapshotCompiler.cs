@@ -64,7 +64,7 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
         var gatewayPorts = previous.GatewayPorts;
         try
         {
-            gatewayPorts = CompileGateway(config, named);
+            gatewayPorts = CompileGateway(config, previous, named);
         }
         catch (Exception error) when (error is ArgumentException or FormatException or InvalidOperationException or NotSupportedException or CryptographicException)
         {
@@ -145,8 +145,10 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
         return new InboundTarget(port.Service, port.LocalPort, port.Protocol, rule(AppProtocol.Http), rule(AppProtocol.Http2), backend(AppProtocol.Tcp));
     }
 
-    private ImmutableArray<GatewayPort> CompileGateway(ProxyConfig config, HashSet<Cluster> named)
+    private ImmutableArray<GatewayPort> CompileGateway(ProxyConfig config, ProxySnapshot previous, HashSet<Cluster> named)
     {
+        // A listener that is the same as before is taken over: a hundred thousand routes are not compiled again because some service changed.
+        var compiled = previous.GatewayPorts.SelectMany(port => port.Sections).ToDictionary<GatewaySection, ListenerConfig>(section => section.Config, ReferenceEqualityComparer.Instance);
         CheckTls(config.Listeners.SelectMany(listener => listener.BackendClusters));
         var identities = new Dictionary<(string, int, ListenerProtocol, ServerCertificateConfig), TlsServerIdentity>();
         var ports = ImmutableArray.CreateBuilder<GatewayPort>();
@@ -163,7 +165,8 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
             {
                 var byId = listener.BackendClusters.Select(cluster => clusters.Bring(cluster, config)).ToDictionary(cluster => cluster.Config.Id);
                 named.UnionWith(byId.Values);
-                return new GatewaySection(
+                return compiled.GetValueOrDefault(listener) ?? new GatewaySection(
+                    listener,
                     listener.Id,
                     listener.Protocol,
                     listener.Hostname,

@@ -550,7 +550,7 @@ public class CompilerTests
     {
         var mesh = Yaml.Compile(Edge.Replace("port: 81, protocol: HTTP", "port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: none}]}"));
         Assert.That(mesh.Gateways[new("infra", "edge")].Select(listener => listener.Port), Is.EqualTo(new[] { 80, 5432 }));
-        Assert.That(mesh.Conditions[("Gateway", new("infra", "edge"))].Select(condition => $"{condition.Parent} {condition.Type} {condition.Reason}"), Does.Contain("listener own ResolvedRefs InvalidCertificateRef").And.Contain(" Programmed Invalid"));
+        Assert.That(mesh.Conditions[("Gateway", new("infra", "edge"))].Select(condition => $"{condition.Parent} {condition.Type} {condition.Reason}"), Does.Contain("listener own ResolvedRefs InvalidCertificateRef").And.Contain(" Programmed Invalid").And.Contain(" Accepted ListenersNotValid"));
     }
 
     [Test]

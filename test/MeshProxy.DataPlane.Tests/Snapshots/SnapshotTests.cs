@@ -1,5 +1,8 @@
 using System.Collections.Immutable;
 using System.Net;
+using MeshProxy.DataPlane.Clusters;
+using MeshProxy.DataPlane.Snapshots;
+using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.DataPlane.Tests.Proxy;
 using MeshProxy.Model.Config;
 using MeshProxy.Model.Identity;
@@ -9,6 +12,27 @@ namespace MeshProxy.DataPlane.Tests.Snapshots;
 /// <summary>What becomes of configurations that are good, bad, and in between.</summary>
 internal sealed class SnapshotTests
 {
+    [Test]
+    public void A_listener_that_is_the_same_as_before_is_not_compiled_again()
+    {
+        var meters = new Meters(TimeProvider.System);
+        var compiler = new SnapshotCompiler(new ClusterStore(new ClusterServices(null!, null, null, meters, TimeProvider.System, new Random(1)), "127.0.0.1"), meters, "shop");
+        ListenerConfig Listener(string name) => new()
+        {
+            Id = $"shop/edge/{name}",
+            Port = 80,
+            Hostname = $"{name}.example",
+            Protocol = ListenerProtocol.Http,
+            HttpRoutes = [Configs.Route(new HttpRouteRuleConfig { Name = "0", Filters = [new RedirectConfig("https", null, null, null, 301)] })],
+        };
+        var config = new ProxyConfig { Listeners = [Listener("a"), Listener("b")] };
+        var (first, _, _) = compiler.Compile(config, ProxySnapshot.Empty);
+        var (second, rejections, _) = compiler.Compile(config with { Revision = "2", Listeners = config.Listeners.SetItem(1, Listener("b")) }, first);
+        Assert.That(rejections, Is.Empty);
+        Assert.That(second.GatewayPorts[0].Sections[0], Is.SameAs(first.GatewayPorts[0].Sections[0]));
+        Assert.That(second.GatewayPorts[0].Sections[1], Is.Not.SameAs(first.GatewayPorts[0].Sections[1]));
+    }
+
     [Test]
     public async Task A_refused_unit_keeps_its_last_good_state_and_the_others_go_on()
     {
