@@ -166,6 +166,8 @@ internal sealed class Gateway
 
         public override bool BelievesDeadlines => false;
 
+        public override bool ConvertsGrpcWeb => true;
+
         public override RouteDecision Route(RequestHead request)
         {
             // On a port that also passes TLS through, a name of such a listener is none of ours.

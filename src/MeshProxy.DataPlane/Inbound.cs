@@ -114,7 +114,7 @@ internal sealed class Inbound(ProxyServices services, TlsServerStep tls)
                 return RouteDecision.Refuse(FailureCause.Unsupported, $"opaque_port: {service} is declared {target.Protocol}, and a request came: declare its appProtocol http, http2 or grpc");
             }
 
-            var http2 = target.Protocol.IsHttp2() || (target.Protocol == AppProtocol.Undeclared && LocalReply.IsGrpc(request));
+            var http2 = target.Protocol.IsHttp2() || (target.Protocol == AppProtocol.Undeclared && GrpcKinds.Of(request.Fields) == GrpcKind.Grpc);
             return new RouteDecision(new RouteMatch(http2 ? target.Http2 : target.Http1, 0), default);
         }
     }

@@ -74,6 +74,9 @@ internal abstract class DownstreamConnection(ForwardingServices services, Connec
     /// <summary>Whether Upgrade or extended CONNECT may ask for this protocol.</summary>
     public virtual bool AllowsUpgrade(ReadOnlySpan<byte> protocol) => Ascii.EqualsIgnoreCase(protocol, "websocket"u8);
 
+    /// <summary>Whether gRPC-Web is made into gRPC here.</summary>
+    public virtual bool ConvertsGrpcWeb => false;
+
     /// <summary>Whether own replies name endpoints and policies.</summary>
     public virtual bool TellsDetail => true;
 

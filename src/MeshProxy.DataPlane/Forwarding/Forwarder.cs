@@ -7,6 +7,7 @@ using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.DataPlane.Upstream;
 using MeshProxy.Http;
 using MeshProxy.Http.Fields;
+using MeshProxy.Model.Config;
 
 namespace MeshProxy.DataPlane.Forwarding;
 
@@ -63,7 +64,11 @@ internal sealed class Forwarder : IExchangeObserver
     private bool _pumpRunning;
     private long _heldBody;
     private bool _isHeld;
+    private GrpcKind _caller;
     private GrpcKind _grpc;
+    private GrpcWebCall? _webCall;
+    private GrpcWebCall? _web;
+    private HttpBodyReader _requestBody;
     private long _headDeadline = Never;
     private long _attemptDeadline = Never;
     private long _attemptTimeout = Never;
@@ -77,6 +82,7 @@ internal sealed class Forwarder : IExchangeObserver
         _connection = connection;
         _services = connection.Services;
         _downstream = downstream;
+        _requestBody = downstream.RequestBody;
         _ = RunAsync();
     }
 
@@ -264,6 +270,8 @@ internal sealed class Forwarder : IExchangeObserver
         _record.Begin(_connection.Direction, _downstream.Request, _connection.Info, _services.Time.GetTimestamp());
         _lastActivity = _services.NowMilliseconds;
         _pumpedBytes = 0;
+        _caller = GrpcKinds.Of(_downstream.Request.Fields);
+        _requestBody = _downstream.RequestBody;
         lock (_gate)
         {
             _generation++;
@@ -332,7 +340,7 @@ internal sealed class Forwarder : IExchangeObserver
                 $"connect_not_routed: CONNECT is served only by a rule that matches the method CONNECT; route {rule.RouteId} does not");
         }
 
-        _grpc = GrpcKinds.Of(request.Fields);
+        _grpc = _caller;
         if (_grpc == GrpcKind.Grpc && request.Version == HttpProtocolVersion.Http10)
         {
             return new Failure(FailureCause.Unsupported, FailureStage.Routing, RetrySafety.Never, Initiator.Us,
@@ -348,6 +356,13 @@ internal sealed class Forwarder : IExchangeObserver
         if (!_connection.BelievesDeadlines)
         {
             RequestDeadline.Remove(request.Fields);
+        }
+
+        if (_connection.ConvertsGrpcWeb && _caller is GrpcKind.Web or GrpcKind.WebText && _cluster.Config.Protocol.IsHttp2())
+        {
+            _grpc = GrpcKind.Grpc;
+            _web = _webCall ??= new GrpcWebCall();
+            _requestBody = _web.Begin(request, _caller, _downstream.RequestBody);
         }
 
         if (!request.Fields.Contains(KnownField.XRequestId))
@@ -469,7 +484,7 @@ internal sealed class Forwarder : IExchangeObserver
 
         // A body that is coming already waits for no 100.
         var expects = request.ExpectsContinue;
-        var waits = expects && _downstream.AwaitsContinue && !_downstream.RequestBody.TryRead(out _);
+        var waits = expects && _downstream.AwaitsContinue && !_requestBody.TryRead(out _);
         if (expects && !waits)
         {
             request.Fields.Remove(KnownField.Expect);
@@ -503,11 +518,11 @@ internal sealed class Forwarder : IExchangeObserver
         if (request.EndsStream)
         {
             OnRequestSent();
-            _mirrors?.Send(default, _downstream.RequestBody.Trailers);
+            _mirrors?.Send(default, _requestBody.Trailers);
         }
         else if (_pump is { } pump && _pumpRunning)
         {
-            if (!await pump.AttachAsync(upstream, _downstream.RequestBody))
+            if (!await pump.AttachAsync(upstream, _requestBody))
             {
                 return false;
             }
@@ -517,13 +532,13 @@ internal sealed class Forwarder : IExchangeObserver
                 OnRequestSent();
             }
         }
-        else if (_downstream.RequestBody.TryRead(out var chunk) && IsWhole(chunk))
+        else if (_requestBody.TryRead(out var chunk) && IsWhole(chunk))
         {
             // The whole body is at hand: it is sent from where it lies and consumed only when no attempt can need it again.
             _isHeld = true;
             _heldBody = chunk.Data.Length;
             OnRequestSent();
-            _mirrors?.Send(chunk.Data, _downstream.RequestBody.Trailers);
+            _mirrors?.Send(chunk.Data, _requestBody.Trailers);
             if (!await upstream.WriteBodyAsync(chunk.Data, endStream: true))
             {
                 await upstream.FlushAsync();
@@ -544,18 +559,18 @@ internal sealed class Forwarder : IExchangeObserver
         _pump ??= new RequestPump { Completed = OnRequestPumped, BrokenOff = OnRequestBroken };
         _pump.Grpc = _grpc == GrpcKind.Grpc ? _record.Meters : null;
         _pumpRunning = true;
-        _pumping = _pump.RunAsync(_downstream.RequestBody, upstream);
+        _pumping = _pump.RunAsync(_requestBody, upstream);
     }
 
     private bool IsWhole(in BodyChunk chunk) =>
-        chunk is { IsEnd: true, IsBroken: false } && chunk.Data.Length <= ReplayBuffer.MaxBytes && _downstream.RequestBody.Trailers.Count == 0;
+        chunk is { IsEnd: true, IsBroken: false } && chunk.Data.Length <= ReplayBuffer.MaxBytes && _requestBody.Trailers.Count == 0;
 
     private void OnRequestPumped()
     {
         OnRequestSent();
         if (_pump!.CanReplay)
         {
-            _mirrors?.Send(_pump.Written, _downstream.RequestBody.Trailers);
+            _mirrors?.Send(_pump.Written, _requestBody.Trailers);
         }
     }
 
@@ -689,6 +704,8 @@ internal sealed class Forwarder : IExchangeObserver
         }
 
         _cors?.Apply(Origin, response.Fields);
+        var grpc = _grpc == GrpcKind.Grpc && GrpcKinds.Of(response.Fields) == GrpcKind.Grpc ? backend.Meters : null;
+        var web = _web is { } call && call.BeginResponse(response) ? call : null;
         if (!_downstream.WriteHead(response))
         {
             return DownstreamLeft();
@@ -701,7 +718,6 @@ internal sealed class Forwarder : IExchangeObserver
         }
 
         var body = upstream.ResponseBody;
-        var grpc = _grpc == GrpcKind.Grpc && GrpcKinds.Of(response.Fields) == GrpcKind.Grpc ? backend.Meters : null;
         var messages = default(GrpcMessageCounter);
         while (true)
         {
@@ -725,12 +741,12 @@ internal sealed class Forwarder : IExchangeObserver
 
             _lastActivity = _services.NowMilliseconds;
             var ends = chunk.IsEnd && body.Trailers.Count == 0;
-            if ((!chunk.Data.IsEmpty || ends) && !await _downstream.WriteBodyAsync(chunk.Data, ends))
+            if ((!chunk.Data.IsEmpty || ends) && !await (web?.WriteAsync(_downstream, chunk.Data, ends) ?? _downstream.WriteBodyAsync(chunk.Data, ends)))
             {
                 return DownstreamLeft();
             }
 
-            _record.BytesSent += chunk.Data.Length;
+            _record.BytesSent = web?.Sent ?? _record.BytesSent + chunk.Data.Length;
             if (grpc is not null && messages.Take(chunk.Data) is var sent and > 0)
             {
                 _record.GrpcMessagesSent += sent;
@@ -743,10 +759,12 @@ internal sealed class Forwarder : IExchangeObserver
                 if (!ends)
                 {
                     ReadGrpcStatus(body.Trailers);
-                    if (!_downstream.WriteTrailers(body.Trailers))
+                    if (!(web is null ? _downstream.WriteTrailers(body.Trailers) : await web.WriteTrailersAsync(_downstream, body.Trailers)))
                     {
                         return DownstreamLeft();
                     }
+
+                    _record.BytesSent = web?.Sent ?? _record.BytesSent;
                 }
 
                 await _downstream.FlushAsync();
@@ -820,7 +838,7 @@ internal sealed class Forwarder : IExchangeObserver
         }
 
         ReleaseHeldBody();
-        _record.Status = await LocalReply.WriteAsync(_downstream, failure, _connection.TellsDetail, _cors, _origin.AsMemory(0, _originLength));
+        _record.Status = await LocalReply.WriteAsync(_downstream, failure, _connection.TellsDetail, _caller, _cors, _origin.AsMemory(0, _originLength));
     }
 
     /// <summary>Answers by filters alone: a preflight, or a redirect.</summary>
@@ -919,13 +937,13 @@ internal sealed class Forwarder : IExchangeObserver
         {
             _isHeld = false;
             _record.BytesReceived = _heldBody;
-            if (_grpc == GrpcKind.Grpc && _downstream.RequestBody.TryRead(out var held))
+            if (_grpc == GrpcKind.Grpc && _requestBody.TryRead(out var held))
             {
                 _record.GrpcMessagesReceived = default(GrpcMessageCounter).Take(held.Data);
                 _record.Meters?.OnGrpcMessages((int)_record.GrpcMessagesReceived, 0);
             }
 
-            _downstream.RequestBody.Advance(_heldBody);
+            _requestBody.Advance(_heldBody);
         }
     }
 
@@ -944,6 +962,8 @@ internal sealed class Forwarder : IExchangeObserver
             ForwardingLog.Bug(_services.Log, bug);
         }
 
+        _web?.Release();
+        _web = null;
         _endpoint = null;
         _cluster = null;
         Volatile.Write(ref _headDeadline, Never);
@@ -1011,6 +1031,7 @@ internal sealed class Forwarder : IExchangeObserver
         ForwardingLog.Bug(_services.Log, bug);
         _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, Initiator.Us, 0x2, "internal_error"));
         _pump = null;
+        _web = _webCall = null;
         _pumpRunning = false;
         _isHeld = false;
         if (_hasPlace)

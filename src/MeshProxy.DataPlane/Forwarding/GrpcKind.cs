@@ -23,9 +23,12 @@ internal enum GrpcKind : byte
 internal static class GrpcKinds
 {
     /// <summary>The kind that content-type names: the type alone, or with "+proto" and the like, or with parameters. "application/grpcx" is none.</summary>
-    public static GrpcKind Of(FieldMap fields)
+    public static GrpcKind Of(FieldMap fields) => fields.TryGet(KnownField.ContentType, out var type) ? OfMediaType(type) : GrpcKind.None;
+
+    /// <summary>The kind that a media type names.</summary>
+    public static GrpcKind OfMediaType(ReadOnlySpan<byte> type)
     {
-        if (!fields.TryGet(KnownField.ContentType, out var type) || !Begins(ref type, "application/grpc"u8))
+        if (!Begins(ref type, "application/grpc"u8))
         {
             return GrpcKind.None;
         }

@@ -11,13 +11,13 @@ namespace MeshProxy.DataPlane.Forwarding;
 /// <summary>
 /// A reply that the proxy makes itself: never without a flag and a reason. Inside the mesh it names the endpoint or the policy, in the field
 /// <c>x-meshproxy-failure: FLAG; retry=always|if-idempotent|never; detail</c>; outside it tells the flag and what it means, not the mesh's inside.
-/// gRPC callers get a trailers-only response (gRPC over HTTP/2, "Responses").
+/// gRPC callers, those of gRPC-Web too, get a trailers-only response (gRPC over HTTP/2, "Responses").
 /// </summary>
 internal static class LocalReply
 {
     /// <summary>Writes the reply into a response that has not started.</summary>
     /// <returns>The HTTP status that was written.</returns>
-    public static async ValueTask<int> WriteAsync(HttpServerExchange downstream, Failure failure, bool tellsDetail, CorsPolicy? cors = null, ReadOnlyMemory<byte> origin = default)
+    public static async ValueTask<int> WriteAsync(HttpServerExchange downstream, Failure failure, bool tellsDetail, GrpcKind caller, CorsPolicy? cors = null, ReadOnlyMemory<byte> origin = default)
     {
         var meaning = FailureMap.Of(failure.Cause);
         var detail = tellsDetail ? failure.Detail : meaning.Text;
@@ -31,11 +31,11 @@ internal static class LocalReply
             head.Fields.Add(KnownField.MeshFailure, Encoding.UTF8.GetBytes(FailureField.Format(failure)));
         }
 
-        if (IsGrpc(downstream.Request))
+        if (caller != GrpcKind.None)
         {
             head.Status = 200;
             head.EndsStream = true;
-            head.Fields.Add(KnownField.ContentType, "application/grpc"u8);
+            head.Fields.Add(KnownField.ContentType, GrpcWebCall.ContentType(caller));
             head.Fields.Add(KnownField.GrpcStatus, Encoding.ASCII.GetBytes(meaning.GrpcStatus.ToString(CultureInfo.InvariantCulture)));
             head.Fields.Add(KnownField.GrpcMessage, PercentEncode($"{meaning.Flag}: {detail}"));
             downstream.WriteHead(head);
@@ -59,9 +59,6 @@ internal static class LocalReply
         await downstream.FlushAsync();
         return head.Status;
     }
-
-    /// <summary>Whether the caller is a gRPC client.</summary>
-    public static bool IsGrpc(RequestHead request) => GrpcKinds.Of(request.Fields) == GrpcKind.Grpc;
 
     // gRPC over HTTP/2: Status-Message is percent-encoded UTF-8; printable ASCII but '%' stands for itself.
     private static byte[] PercentEncode(string message)
