@@ -47,6 +47,43 @@ internal sealed class MirrorTests
     }
 
     [Test]
+    public async Task A_body_that_comes_in_pieces_is_copied_whole_with_its_trailers()
+    {
+        var firstPiece = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            var text = "";
+            var buffer = new byte[4096];
+            while (!text.EndsWith("x-sum: 7\r\n\r\n", StringComparison.Ordinal))
+            {
+                text += Encoding.ASCII.GetString(buffer, 0, await wire.ReadSomeAsync(buffer));
+                if (text.Contains("first", StringComparison.Ordinal))
+                {
+                    firstPiece.TrySetResult();
+                }
+            }
+
+            await wire.SendAsync(ScriptedServer.Ok("primary"));
+        });
+        var copied = new TaskCompletionSource<Message>(TaskCreationOptions.RunContinuationsAsynchronously);
+        await using var mirror = ScriptedServer.Http1(request =>
+        {
+            copied.TrySetResult(request);
+            return ScriptedServer.Ok("copy");
+        });
+        await using var proxy = await StartAsync(server, mirror);
+        await using var client = await proxy.DialAsync();
+        await client.SendAsync("POST / HTTP/1.1\r\nHost: shop.example\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n5\r\nfirst\r\n");
+        await firstPiece.Task.WaitAsync(Wire.Patience);
+        await client.SendAsync("6\r\nsecond\r\n0\r\nx-sum: 7\r\n\r\n");
+        Assert.That((await client.ReadResponseAsync()).Text, Is.EqualTo("primary"));
+        var copy = await copied.Task.WaitAsync(Wire.Patience);
+        Assert.That(copy.Text, Is.EqualTo("firstsecond"));
+        Assert.That(copy.Trailers.GetValueOrDefault("x-sum"), Is.EqualTo("7"));
+        await CountedAsync(proxy, "answered", 1);
+    }
+
+    [Test]
     public async Task A_body_that_is_larger_than_a_copy_may_be_is_not_mirrored()
     {
         await using var server = ScriptedServer.Http1(request => ScriptedServer.Ok("primary"));
