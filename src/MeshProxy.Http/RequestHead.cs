@@ -6,7 +6,7 @@ namespace MeshProxy.Http;
 /// <summary>
 /// A request's control data and fields (RFC 9110 section 3.9), the same for every HTTP version. Reused from exchange to exchange: everything it
 /// returns is valid until <see cref="Clear"/>. Host is never among <see cref="Fields"/>: it is <see cref="Authority"/>.
-/// Fields that frame the message on one connection (Transfer-Encoding) are consumed by the codec; other hop-by-hop fields are still there until
+/// Upgrade and HTTP2-Settings are consumed by the codec, which says what they ask for in <see cref="Protocol"/>; other hop-by-hop fields are still there until
 /// <see cref="HopByHopFields"/> removes them.
 /// </summary>
 public sealed class RequestHead
