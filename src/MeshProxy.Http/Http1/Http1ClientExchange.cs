@@ -21,6 +21,7 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
     private volatile bool _hasEnded;
     private int _informationalHeads;
     private bool _hasHead;
+    private bool _asksForTunnel;
 
     internal Http1ClientExchange(Http1ClientConnection connection, Http1Input input, Http1Output output, Http1Limits limits)
     {
@@ -120,6 +121,7 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
         }
 
         RequestStarted = true;
+        _asksForTunnel = isTunnel;
         if (!isTunnel)
         {
             _request.Begin(framing, head.EndsStream);
@@ -246,6 +248,7 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
         _hasHead = false;
         IsReused = isReused;
         RequestStarted = false;
+        _asksForTunnel = false;
         lock (_gate)
         {
             _end = default;
@@ -349,7 +352,7 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
         {
             _hasHead = true;
             _body.Begin(framing, long.MaxValue);
-            if (!_request.IsOpen && !_request.IsComplete)
+            if (_asksForTunnel)
             {
                 // The tunnel that was asked for is there, or it will not be: then the request has been complete all along.
                 _request.Begin(Response.IsTunnel ? framing : default, isComplete: !Response.IsTunnel);

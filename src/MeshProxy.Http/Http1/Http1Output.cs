@@ -217,7 +217,10 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
         return WaitForLevelAsync(HighWaterBytes);
     }
 
-    /// <summary>Waits until at most <paramref name="level"/> bytes are unsent; sends them if need be. One waiter at a time.</summary>
+    /// <summary>
+    /// Waits until at most <paramref name="level"/> bytes are unsent; sends them if need be. There is one wait: while a writer is held back, a flush beside it
+    /// (whoever wrote the head, when a pump has taken over the body) goes on at once. Taking the writer's place would leave it waiting for ever.
+    /// </summary>
     /// <returns>False when the output died.</returns>
     public ValueTask<bool> WaitForLevelAsync(long level)
     {
@@ -230,7 +233,7 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
                     return new ValueTask<bool>(false);
                 }
 
-                if (_buffered + _inFlight <= level)
+                if (_buffered + _inFlight <= level || _isWaiting)
                 {
                     return new ValueTask<bool>(true);
                 }

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text;
 using MeshProxy.Http.Fields;
 using MeshProxy.Http.Http1;
@@ -270,6 +271,35 @@ public sealed class ClientConnectionTests
         Assert.That(exchange.End.Reason, Is.EqualTo(StreamResetReason.PeerClosed));
         exchange.Complete();
         Assert.That(_events.All, Is.EqualTo(new[] { "retired", "closed PeerClosed" }));
+    }
+
+    [Test]
+    public void AFlushBesideAWriterThatIsHeldBackTakesNothingFromIt()
+    {
+        var exchange = _client.TryOpenExchange()!;
+        Fill("POST");
+        exchange.WriteHead(_head);
+        var writing = exchange.WriteBodyAsync(new ReadOnlySequence<byte>(new byte[200_000]), false).AsTask();
+        var flushing = exchange.FlushAsync().AsTask();
+        Assert.That((writing.IsCompleted, flushing.IsCompleted), Is.EqualTo((false, true)));
+        while (!writing.IsCompleted && _upstream.Take().Length > 0)
+        {
+        }
+
+        Assert.That(writing.IsCompletedSuccessfully && writing.Result);
+    }
+
+    [Test]
+    public void AWriterThatIsHeldBackIsWokenByAResetAlsoWithAFlushBesideIt()
+    {
+        var exchange = _client.TryOpenExchange()!;
+        Fill("POST");
+        exchange.WriteHead(_head);
+        var writing = exchange.WriteBodyAsync(new ReadOnlySequence<byte>(new byte[200_000]), false).AsTask();
+        _ = exchange.FlushAsync().AsTask();
+        exchange.Reset(new StreamEnd(StreamResetReason.Cancelled));
+        Assert.That(writing.IsCompletedSuccessfully);
+        Assert.That(writing.Result, Is.False);
     }
 
     [Test]
