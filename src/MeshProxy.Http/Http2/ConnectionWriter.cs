@@ -291,10 +291,11 @@ internal sealed class ConnectionWriter : IFlushTarget
         }
     }
 
-    /// <summary>Waits while more is buffered than the limit. Called under the lock.</summary>
+    /// <summary>Waits while more is buffered than the limit; not beside a writer of the stream that waits already, whose place it would take. Called under
+    /// the lock.</summary>
     public ValueTask<bool> WaitForRoom(Http2Stream stream)
     {
-        if (HasRoom || _isBroken || _connection.IsClosed)
+        if (HasRoom || _isBroken || _connection.IsClosed || stream.WriteSignal.IsWaiting)
         {
             return new ValueTask<bool>(true);
         }

@@ -58,6 +58,26 @@ public sealed class Http2ClientConnectionTests
     }
 
     [Test]
+    public void A_flush_beside_a_writer_that_is_held_back_takes_nothing_from_it()
+    {
+        const int Length = 6 << 20;
+        var client = new ClientUnderTest(null, true, Setting(4, 2 * Length));
+        client.Peer.Send(WindowUpdate, 0, 0, UInt32(2 * Length));
+        var exchange = client.Open(endStream: false, method: "POST");
+        var writing = exchange.WriteBodyAsync(new ReadOnlySequence<byte>(new byte[Length]), endStream: true).AsTask();
+        Assert.That(writing.IsCompleted, Is.False, "the peer reads nothing");
+        Assert.That(exchange.FlushAsync().AsTask().IsCompletedSuccessfully);
+        var received = 0;
+        while (client.Peer.Receive() is { Count: > 0 } frames)
+        {
+            received += frames.Where(frame => frame.Type == Data).Sum(frame => frame.Payload.Length);
+        }
+
+        Assert.That(writing.IsCompletedSuccessfully && writing.Result);
+        Assert.That(received, Is.EqualTo(Length));
+    }
+
+    [Test]
     public void Stream_limit_of_the_peer()
     {
         var client = new ClientUnderTest(null, true, Setting(3, 1));
