@@ -1,6 +1,7 @@
 using System.Text;
 using MeshProxy.DataPlane.Failures;
 using MeshProxy.DataPlane.Forwarding;
+using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Routing;
 using MeshProxy.DataPlane.Snapshots;
 using MeshProxy.DataPlane.Telemetry;
@@ -73,7 +74,7 @@ internal sealed class Gateway
         if (protocol.IsTls())
         {
             var step = protocol == ListenerProtocol.Https ? _https : _tls;
-            var session = await step.AuthenticateAsync(connection, _services.Options.HandshakeTimeout, CancellationToken.None);
+            var session = await step.AuthenticateAsync(connection, gatewayPort.Traffic.HandshakeTimeout ?? _services.Options.HandshakeTimeout, CancellationToken.None);
             if (session.Refused is { } refused)
             {
                 _services.Refuse(connection, Direction.Gateway, "tls_failed", refused);
@@ -86,14 +87,15 @@ internal sealed class Gateway
             version = session.Alpn == "h2" ? HttpProtocolVersion.Http2 : HttpProtocolVersion.Http11;
         }
         else if (protocol == ListenerProtocol.Http
-            && await _services.DetectDeclaredHttpAsync(connection) == HttpProtocolVersion.Http2)
+            && await _services.DetectDeclaredHttpAsync(connection, gatewayPort.Traffic.FirstByteTimeout) == HttpProtocolVersion.Http2)
         {
             version = HttpProtocolVersion.Http2;
         }
 
         if (protocol is ListenerProtocol.Http or ListenerProtocol.Https)
         {
-            await _services.ServeHttpAsync(connection, version, new GatewayConnection(this, _services, info));
+            var traffic = (info.ServerName is { } name ? gatewayPort.Find(Encoding.ASCII.GetBytes(name)) : null)?.Traffic ?? gatewayPort.Traffic;
+            await _services.ServeHttpAsync(connection, version, new GatewayConnection(this, _services, info, traffic));
             return;
         }
 
@@ -158,17 +160,16 @@ internal sealed class Gateway
         return null;
     }
 
-    private sealed class GatewayConnection(Gateway gateway, ProxyServices services, ConnectionInfo info) : DownstreamConnection(services.Forwarding, info)
+    private sealed class GatewayConnection(Gateway gateway, ProxyServices services, ConnectionInfo info, ClientTraffic traffic)
+        : DownstreamConnection(services.Forwarding, info, traffic)
     {
         public override Direction Direction => Direction.Gateway;
 
         public override bool TellsDetail => false;
 
-        public override bool BelievesDeadlines => false;
-
         public override bool ConvertsGrpcWeb => true;
 
-        public override RouteDecision Route(RequestHead request)
+        public override RouteDecision Route(RequestHead request, RequestRecord record)
         {
             // On a port that also passes TLS through, a name of such a listener is none of ours.
             if (gateway.Port()?.Find(Authorities.WithoutPort(request.Authority)) is not { Protocol: ListenerProtocol.Http or ListenerProtocol.Https } section)
@@ -176,10 +177,15 @@ internal sealed class Gateway
                 return RouteDecision.Refuse(FailureCause.NoRoute, "no_listener: no listener takes this host");
             }
 
+            if (section.Traffic.Admit(request, record) is { IsFailure: true } refused)
+            {
+                return new RouteDecision(default, refused);
+            }
+
             var match = section.Routes.Match(request);
             return match.Rule is null
                 ? RouteDecision.Refuse(FailureCause.NoRoute, $"no_route: no route of listener {section.Id} matches")
-                : new RouteDecision(match, default);
+                : new RouteDecision(match, default, section.Traffic);
         }
     }
 }

@@ -1,6 +1,7 @@
 using System.Net;
 using MeshProxy.DataPlane.Failures;
 using MeshProxy.DataPlane.Forwarding;
+using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Routing;
 using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.DataPlane.Transport;
@@ -51,7 +52,7 @@ internal sealed class Inbound(ProxyServices services, TlsServerStep tls)
             return;
         }
 
-        await services.ServeHttpAsync(session.Connection, HttpProtocolVersion.Http2, new InboundConnection(services, info, service), session.Peer.NotAfter);
+        await services.ServeHttpAsync(session.Connection, HttpProtocolVersion.Http2, new InboundConnection(services, info, service, target.Traffic), session.Peer.NotAfter);
     }
 
     /// <summary>PERMISSIVE: plaintext, and TLS that is the application's own, go to the declared local port that the connection was meant for.</summary>
@@ -86,23 +87,21 @@ internal sealed class Inbound(ProxyServices services, TlsServerStep tls)
         else
         {
             var version = detected == DetectedProtocol.Http2 ? HttpProtocolVersion.Http2 : HttpProtocolVersion.Http11;
-            await services.ServeHttpAsync(connection, version, new InboundConnection(services, info, target.Service));
+            await services.ServeHttpAsync(connection, version, new InboundConnection(services, info, target.Service, target.Traffic));
         }
 
         return true;
     }
 
-    private sealed class InboundConnection(ProxyServices services, ConnectionInfo info, ClusterId service) : DownstreamConnection(services.Forwarding, info)
+    private sealed class InboundConnection(ProxyServices services, ConnectionInfo info, ClusterId service, ClientTraffic traffic)
+        : DownstreamConnection(services.Forwarding, info, traffic)
     {
         public override Direction Direction => Direction.Inbound;
-
-        // A peer that proved its identity has already removed what applications must not say.
-        public override bool IsEdge => !Info.IsMutualTls;
 
         // Only the data plane where a request enters the mesh retries.
         public override bool Retries => false;
 
-        public override RouteDecision Route(RequestHead request)
+        public override RouteDecision Route(RequestHead request, RequestRecord record)
         {
             if (services.Cell.Current.Inbound.GetValueOrDefault(service) is not { } target)
             {
@@ -114,8 +113,13 @@ internal sealed class Inbound(ProxyServices services, TlsServerStep tls)
                 return RouteDecision.Refuse(FailureCause.Unsupported, $"opaque_port: {service} is declared {target.Protocol}, and a request came: declare its appProtocol http, http2 or grpc");
             }
 
+            if (target.Traffic.Admit(request, record) is { IsFailure: true } refused)
+            {
+                return new RouteDecision(default, refused);
+            }
+
             var http2 = target.Protocol.IsHttp2() || (target.Protocol == AppProtocol.Undeclared && GrpcKinds.Of(request.Fields) == GrpcKind.Grpc);
-            return new RouteDecision(new RouteMatch(http2 ? target.Http2 : target.Http1, 0), default);
+            return new RouteDecision(new RouteMatch(http2 ? target.Http2 : target.Http1, 0), default, target.Traffic);
         }
     }
 }

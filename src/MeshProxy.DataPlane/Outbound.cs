@@ -162,11 +162,11 @@ internal sealed class Outbound(ProxyServices services)
 
     /// <summary>The HTTP side. With <paramref name="fixedTo"/> the destination is settled; with <paramref name="refusal"/> every request is refused.</summary>
     private sealed class OutboundConnection(ProxyServices services, ConnectionInfo info, ClusterId? fixedTo, string? refusal)
-        : DownstreamConnection(services.Forwarding, info)
+        : DownstreamConnection(services.Forwarding, info, services.Traffic.Default(Direction.Outbound))
     {
         public override Direction Direction => Direction.Outbound;
 
-        public override RouteDecision Route(RequestHead request)
+        public override RouteDecision Route(RequestHead request, RequestRecord record)
         {
             if (refusal is not null)
             {
@@ -205,10 +205,15 @@ internal sealed class Outbound(ProxyServices services)
                     $"no_port: {Text(request.Authority)} does not name an HTTP port of service {destination.Config.Service}; it has {string.Join(", ", destination.Ports.Values.Select(p => $"{p.Cluster.Port} ({p.Protocol})"))}");
             }
 
+            if (port.Traffic.Admit(request, record) is { IsFailure: true } refusedRequest)
+            {
+                return new RouteDecision(default, refusedRequest);
+            }
+
             var match = port.Routes.Match(request);
             return match.Rule is null
                 ? RouteDecision.Refuse(FailureCause.NoRoute, $"no_route: no route of service {port.Cluster} matches")
-                : new RouteDecision(match, default);
+                : new RouteDecision(match, default, port.Traffic);
         }
 
         public override ValueTask<bool> DemandAsync(RequestHead request)

@@ -3,6 +3,7 @@ using MeshProxy.DataPlane.Clusters;
 using MeshProxy.DataPlane.Forwarding;
 using MeshProxy.DataPlane.Identity;
 using MeshProxy.DataPlane.Listening;
+using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Snapshots;
 using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.DataPlane.Transport;
@@ -74,9 +75,10 @@ public sealed class ProxyServer : IAsyncDisposable
         var random = new Random(System.Security.Cryptography.RandomNumberGenerator.GetInt32(int.MaxValue));
         var clusterServices = new ClusterServices(connector, identity, options.TrustDomain, telemetry.Meters, time, random);
         _clusters = new ClusterStore(clusterServices, options.ApplicationAddress);
-        _compiler = new SnapshotCompiler(_clusters, telemetry.Meters, options.Namespace);
+        var traffic = new ClientTrafficCompiler(time, (reason, code, detail) => ProxyLog.BrokenConnection(_log, reason, code, detail));
+        _compiler = new SnapshotCompiler(_clusters, telemetry.Meters, traffic, options.Namespace);
         var forwarding = new ForwardingServices(telemetry, time, new RequestIdSource(), new ForwardingLimits(), _log);
-        _services = new ProxyServices(options, _cell, forwarding, connector, clusterServices, new ConnectionRegistry(), demand, _log);
+        _services = new ProxyServices(options, _cell, forwarding, connector, clusterServices, new ConnectionRegistry(), demand, traffic, _log);
         if (identity is not null)
         {
             _lastBundle = identity.Bundle;

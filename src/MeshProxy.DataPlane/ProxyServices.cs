@@ -4,6 +4,7 @@ using MeshProxy.DataPlane.Clusters;
 using MeshProxy.DataPlane.Failures;
 using MeshProxy.DataPlane.Forwarding;
 using MeshProxy.DataPlane.Listening;
+using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Routing;
 using MeshProxy.DataPlane.Snapshots;
 using MeshProxy.DataPlane.Telemetry;
@@ -26,10 +27,10 @@ internal sealed class ProxyServices(
     ClusterServices clusterServices,
     ConnectionRegistry registry,
     IDestinationDemand? demand,
+    ClientTrafficCompiler traffic,
     ILogger log)
 {
     private readonly TcpForwarderLimits _tcpLimits = new();
-    private readonly ServerCodecs _codecs = new(forwarding, log);
 
     public ProxyServerOptions Options { get; } = options;
 
@@ -38,6 +39,9 @@ internal sealed class ProxyServices(
     public ForwardingServices Forwarding { get; } = forwarding;
 
     public ConnectionRegistry Registry { get; } = registry;
+
+    /// <summary>How clients are treated where no policy says so.</summary>
+    public ClientTrafficCompiler Traffic { get; } = traffic;
 
     public IDestinationDemand? Demand { get; } = demand;
 
@@ -51,7 +55,7 @@ internal sealed class ProxyServices(
     /// <param name="peerNotAfter">When the peer's certificate ends: the connection drains then.</param>
     public async Task ServeHttpAsync(ConnectionContext connection, HttpProtocolVersion version, DownstreamConnection downstream, DateTimeOffset? peerNotAfter = null)
     {
-        var codec = _codecs.Create(connection, version, downstream);
+        var codec = ServerCodecs.Create(connection, version, downstream);
         var entry = new HttpConnectionEntry(connection, codec, downstream, peerNotAfter, Forwarding.Time);
         Registry.Add(entry);
         Forwarding.Telemetry.Meters.OnConnectionOpened(downstream.Direction, downstream.Info);
@@ -125,8 +129,8 @@ internal sealed class ProxyServices(
 
     /// <summary>The HTTP version of a connection that is declared to speak HTTP. What is no HTTP, or too slow with its first bytes, is left to the HTTP/1.1
     /// codec to refuse.</summary>
-    public async ValueTask<HttpProtocolVersion> DetectDeclaredHttpAsync(ConnectionContext connection) =>
-        await DetectHttpAsync(connection, Options.FirstByteTimeout) ?? HttpProtocolVersion.Http11;
+    public async ValueTask<HttpProtocolVersion> DetectDeclaredHttpAsync(ConnectionContext connection, TimeSpan? timeout = null) =>
+        await DetectHttpAsync(connection, timeout ?? Options.FirstByteTimeout) ?? HttpProtocolVersion.Http11;
 
     /// <summary>The server name in a TLS client's first flight, without consuming it; null when there is none. Not <see cref="ClientHelloResult.Complete"/>:
     /// it is no ClientHello, or not all of one came in time.</summary>
@@ -225,6 +229,16 @@ internal sealed class HttpConnectionEntry(
 {
     private const int UnusedTicks = 10;
 
+    // Ages are spread by a tenth both ways, so that connections that were opened together do not come back together (gRPC's MAX_CONNECTION_AGE).
+    private const double Spread = 0.2;
+    private const double GoldenRatio = 0.6180339887498949;
+
+    private static int s_count;
+
+    private readonly long _maxAge = downstream.Traffic.MaxConnectionAge is { } age
+        ? (long)(age.TotalMilliseconds * (1 + (Spread * (((uint)Interlocked.Increment(ref s_count) * GoldenRatio % 1) - 0.5))))
+        : long.MaxValue;
+    private readonly long _opened = downstream.Services.NowMilliseconds;
     private int _ticks;
 
     /// <summary>It came while the proxy was draining: to be told after its first exchange, or after a second without one.</summary>
@@ -237,6 +251,11 @@ internal sealed class HttpConnectionEntry(
     public override void OnTick(long nowMilliseconds)
     {
         if (peerNotAfter is { } end && time.GetUtcNow() >= end)
+        {
+            codec.Drain(ConnectionCloseReason.MaxAge);
+        }
+
+        if (nowMilliseconds - _opened >= _maxAge)
         {
             codec.Drain(ConnectionCloseReason.MaxAge);
         }

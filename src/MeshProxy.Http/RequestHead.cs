@@ -77,6 +77,12 @@ public sealed class RequestHead
     /// <summary>Sets <see cref="Protocol"/>.</summary>
     public void SetProtocol(ReadOnlySpan<byte> protocol) => _protocol = Fields.Store(protocol);
 
+    /// <summary>The bytes of <see cref="Path"/>, to be changed where they lie.</summary>
+    internal Span<byte> PathBytes => Fields.MutableSlice(_path);
+
+    /// <summary>Cuts <see cref="Path"/> off.</summary>
+    internal void ShortenPath(int length) => _path = _path with { Length = length };
+
     /// <summary>Makes this a copy of <paramref name="other"/>.</summary>
     public void CopyFrom(RequestHead other)
     {

@@ -21,6 +21,9 @@ internal sealed partial class ReadmeTests
     private const string Project = "MeshProxy.DataPlane";
 
     [Test]
+    public void EveryBufferStandsInTheReadmeWithItsBound() => ReadmeBuffers.Check(Project, "BlockPool.cs", "Alternatives.cs");
+
+    [Test]
     public void EveryLimitStandsInTheReadme()
     {
         var limits = ReadmeLimits.In(typeof(ProxyServer).Assembly);
@@ -35,6 +38,8 @@ internal sealed partial class ReadmeTests
         ReadmeLimits.Add(limits, typeof(LocalHttpServer), "MaxConnections");
         ReadmeLimits.Add(limits, typeof(Meters), "MaxSeries", "IdleExpiry");
         ReadmeLimits.Add(limits, typeof(AccessLog), "RingBytes");
+        ReadmeLimits.Add(limits, typeof(AccessLogFormat), "MaxLineBytes");
+        ReadmeLimits.Add(limits, typeof(RequestRecord), "MaxPathBytes", "MaxAuthorityBytes");
         ReadmeLimits.Check(Project, limits);
     }
 

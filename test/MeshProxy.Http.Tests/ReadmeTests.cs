@@ -6,6 +6,9 @@ namespace MeshProxy.Http.Tests;
 internal sealed class ReadmeTests
 {
     [Test]
+    public void EveryBufferStandsInTheReadmeWithItsBound() => ReadmeBuffers.Check("MeshProxy.Http", "UpgradeOffer.cs");
+
+    [Test]
     public void EveryLimitStandsInTheReadme() => ReadmeLimits.Check("MeshProxy.Http", ReadmeLimits.In(typeof(Http2Limits).Assembly));
 
     [Test]

@@ -69,6 +69,55 @@ internal sealed class FileModeTests
     }
 
     [Test]
+    [CancelAfter(90_000)]
+    public async Task How_clients_are_treated_is_a_policy_in_the_file()
+    {
+        using var directory = new TemporaryDirectory();
+        var port = FreePorts.Take();
+        var rest = Documents.HttpGateway(port) + Documents.Route("web") + Documents.Static("web", _first.Http1Port);
+        const string Policy =
+            """
+            apiVersion: meshproxy.io/v1alpha1
+            kind: ClientTrafficPolicy
+            metadata: {name: edge, namespace: shop}
+            spec:
+              targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: edge}]
+              path: {mergeSlashes: true, allow: [EncodedSlash]}
+              headers: {underscores: Reject, forwarded: {mode: Replace, format: Both, trustedHops: 1}}
+              via: true
+              maxRequestBodyBytes: 10
+
+            """;
+        var file = directory.Write("gateway.yaml", rest + Policy);
+        await using var gateway = await Proxy.StartGatewayAsync(file);
+        using var http = Via.Http(port);
+        var told = await HeadersAsync("http://shop.example//./%68eaders");
+        Assert.That(told, Does.Contain("192.0.2.7, 127.0.0.1").And.Contain("for=127.0.0.1;host=").And.Contain("1.1 meshproxy").And.Not.Contain("6.6.6.6"));
+        Assert.That((await http.PostAsync("http://shop.example/echo", new StringContent("12345678901"))).StatusCode, Is.EqualTo(HttpStatusCode.RequestEntityTooLarge));
+        Assert.That((await http.GetAsync("http://shop.example/a%2fb")).StatusCode, Is.EqualTo(HttpStatusCode.NotFound), "it reaches the application, which has no such page");
+        Assert.That((await SendAsync("http://shop.example/hello", "x_forwarded_for")).StatusCode, Is.EqualTo(HttpStatusCode.BadRequest));
+
+        File.WriteAllText(file, rest);
+        await Eventually.IsTrueAsync(async () => (await http.GetAsync("http://shop.example/a%2fb")).StatusCode == HttpStatusCode.BadRequest, "without the policy the defaults are in force");
+        told = await HeadersAsync("http://shop.example/headers");
+        Assert.That(told, Does.Contain("127.0.0.1").And.Not.Contain("192.0.2.7").And.Not.Contain("for=").And.Not.Contain("meshproxy"));
+        Assert.That((await http.PostAsync("http://shop.example/echo", new StringContent("12345678901"))).StatusCode, Is.EqualTo(HttpStatusCode.OK));
+
+        async Task<string> HeadersAsync(string url)
+        {
+            using var response = await SendAsync(url, "X-Forwarded-For");
+            return await response.Content.ReadAsStringAsync();
+        }
+
+        Task<HttpResponseMessage> SendAsync(string url, string field)
+        {
+            var request = new HttpRequestMessage(HttpMethod.Get, new Uri(url, new UriCreationOptions { DangerousDisablePathAndQueryCanonicalization = true }));
+            request.Headers.TryAddWithoutValidation(field, "6.6.6.6, 192.0.2.7");
+            return http.SendAsync(request);
+        }
+    }
+
+    [Test]
     [CancelAfter(60_000)]
     public async Task Listeners_come_and_go_with_the_files()
     {

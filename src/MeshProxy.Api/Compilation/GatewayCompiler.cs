@@ -44,7 +44,7 @@ internal sealed class GatewayCompiler
     /// <summary>Listeners that routes may attach to, by accepted Gateway.</summary>
     public Dictionary<ResourceName, List<ListenerSlot>> Slots { get; } = [];
 
-    public ImmutableDictionary<ResourceName, ImmutableArray<ListenerConfig>> Listeners(RouteCompiler routes)
+    public ImmutableDictionary<ResourceName, ImmutableArray<ListenerConfig>> Listeners(RouteCompiler routes, ClientTrafficPolicies clientTraffic)
     {
         var gateways = ImmutableDictionary.CreateBuilder<ResourceName, ImmutableArray<ListenerConfig>>();
         foreach (var (name, slots) in Slots)
@@ -65,6 +65,7 @@ internal sealed class GatewayCompiler
                     TcpBackends = slot.TcpBackends,
                     TlsRoutes = [.. slot.TlsRoutes],
                     BackendClusters = routes.Clusters(slot.HttpRoutes, [.. slot.TcpBackends, .. slot.TlsRoutes.SelectMany(route => route.Backends)]),
+                    ClientTraffic = clientTraffic.OfListener(name, slot.Listener.Name),
                 };
                 listeners.Add(listener);
 

@@ -14,6 +14,7 @@ public static class MeshCompiler
         var index = new DocumentIndex(input.Documents, errors);
         var policies = new PolicyRefusals(index, conditions);
         var backendTls = new BackendTlsPolicies(index, conditions);
+        var clientTraffic = new ClientTrafficPolicies(index, conditions);
         var gateways = new GatewayCompiler(index, conditions);
         var routes = new RouteCompiler(index, input.TrustDomain, policies, backendTls, conditions, gateways.Slots);
         routes.Run();
@@ -27,11 +28,12 @@ public static class MeshCompiler
             index.Services.Values.OrderBy(service => service.Name.ToString(), StringComparer.Ordinal),
             index.All.OfType<WorkloadDocument>(),
             index.All.OfType<EndpointSliceDocument>().Where(slice => slice.Unsupported.IsEmpty),
-            policies.Closed);
+            policies.Closed,
+            clientTraffic);
         var mesh = new CompiledMesh
         {
-            Destinations = index.Services.Values.Select(routes.Destination).ToImmutableDictionary(destination => destination.Service),
-            Gateways = gateways.Listeners(routes),
+            Destinations = index.Services.Values.Select(service => routes.Destination(service, clientTraffic)).ToImmutableDictionary(destination => destination.Service),
+            Gateways = gateways.Listeners(routes, clientTraffic),
             Conditions = conditions.ToImmutable(),
             Listeners = gateways.Slots.ToImmutableDictionary(
                 pair => pair.Key, pair => pair.Value.Select(slot => new ListenerStatus(slot.Listener.Name, slot.Kinds, slot.AttachedRoutes)).ToImmutableArray()),

@@ -16,7 +16,7 @@ internal sealed class PolicyRefusals
 
     public PolicyRefusals(DocumentIndex index, ConditionBook conditions)
     {
-        foreach (var policy in index.Policies.Where(policy => policy is not BackendTlsPolicyDocument))
+        foreach (var policy in index.Policies.Where(policy => policy is not (BackendTlsPolicyDocument or ClientTrafficPolicyDocument)))
         {
             var reason = $"{policy.Title} is not implemented by this version";
             foreach (var target in policy.TargetRefs)

@@ -123,7 +123,7 @@ internal sealed class RouteCompiler
     }
 
     /// <summary>The unit of a service.</summary>
-    public DestinationConfig Destination(ServiceDocument service)
+    public DestinationConfig Destination(ServiceDocument service, ClientTrafficPolicies clientTraffic)
     {
         var refused = service.Unsupported is [var first, ..] ? $"{service.Title}: {first.Field}: {first.Message}"
             : _policies.OfService(service.Name) ?? _refused.GetValueOrDefault(service.Name);
@@ -142,6 +142,7 @@ internal sealed class RouteCompiler
                     TcpBackends = slot.TcpBackends,
                     TlsRoutes = [.. slot.TlsRoutes],
                     BackendClusters = Clusters(slot.HttpRoutes, [.. slot.TcpBackends, .. slot.TlsRoutes.SelectMany(route => route.Backends)], own),
+                    ClientTraffic = clientTraffic.OfPort(service.Name, slot.Port.Name),
                 };
             })],
         };

@@ -10,6 +10,7 @@ namespace MeshProxy.Api.Compilation;
 internal sealed class ServiceIndex
 {
     private readonly TrustDomain _trustDomain;
+    private readonly ClientTrafficPolicies _clientTraffic;
     private readonly ImmutableArray<ServiceEntry> _services;
     private readonly ImmutableArray<Instance> _staticInstances;
     private readonly ILookup<ResourceName, EndpointSliceDocument> _slices;
@@ -22,14 +23,17 @@ internal sealed class ServiceIndex
     /// <param name="workloads">Declared ones.</param>
     /// <param name="slices">Static endpoints.</param>
     /// <param name="closed">Services that no inbound may serve, because a policy on them cannot be enforced there.</param>
+    /// <param name="clientTraffic">How inbounds treat their peers.</param>
     public ServiceIndex(
         TrustDomain trustDomain,
         IEnumerable<ServiceDocument> services,
         IEnumerable<WorkloadDocument> workloads,
         IEnumerable<EndpointSliceDocument> slices,
-        IReadOnlySet<ResourceName> closed)
+        IReadOnlySet<ResourceName> closed,
+        ClientTrafficPolicies clientTraffic)
     {
         _trustDomain = trustDomain;
+        _clientTraffic = clientTraffic;
         _services = [.. services.Select(service => new ServiceEntry(service, AllowedServers(trustDomain, service).ToFrozenSet(), closed.Contains(service.Name)))];
         _staticInstances = [.. workloads.Select(workload => Instance.From(workload, trustDomain))];
         _slices = slices.OrderBy(slice => slice.Name.ToString(), StringComparer.Ordinal).ToLookup(slice => slice.Name with { Name = slice.ServiceName });
@@ -187,7 +191,7 @@ internal sealed class ServiceIndex
             }
             else
             {
-                ports.Add(new InboundPortConfig(id, local, port.Protocol));
+                ports.Add(new InboundPortConfig(id, local, port.Protocol) { ClientTraffic = _clientTraffic.OfPort(service.Name, port.Name) });
             }
 
             endpoints[id].Add(new EndpointConfig

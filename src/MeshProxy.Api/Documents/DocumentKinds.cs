@@ -20,6 +20,7 @@ public static class DocumentKinds
     public const string ReferenceGrant = "ReferenceGrant";
     public const string BackendTlsPolicy = "BackendTLSPolicy";
     public const string Workload = "Workload";
+    public const string ClientTrafficPolicy = "ClientTrafficPolicy";
     public const string BackendTrafficPolicy = "BackendTrafficPolicy";
     public const string AuthorizationPolicy = "AuthorizationPolicy";
     public const string RateLimitPolicy = "RateLimitPolicy";
@@ -29,7 +30,7 @@ public static class DocumentKinds
     public static readonly IReadOnlyList<string> All =
     [
         Service, EndpointSlice, Secret, ConfigMap, GatewayClass, Gateway, HttpRoute, GrpcRoute, TcpRoute, TlsRoute, ReferenceGrant, BackendTlsPolicy, Workload,
-        BackendTrafficPolicy, AuthorizationPolicy, RateLimitPolicy,
+        ClientTrafficPolicy, BackendTrafficPolicy, AuthorizationPolicy, RateLimitPolicy,
     ];
 
     private static readonly FrozenDictionary<string, string> Names = MakeNames();

@@ -96,6 +96,7 @@ public static class DocumentReader
                 DocumentKinds.TlsRoute => RouteBinder.TlsRoute(fields, metadata),
                 DocumentKinds.BackendTlsPolicy => BackendTlsBinder.Policy(fields, metadata),
                 DocumentKinds.Workload => WorkloadBinder.Workload(fields, metadata),
+                DocumentKinds.ClientTrafficPolicy => ClientTrafficBinder.Policy(fields, metadata),
                 _ => PolicyBinder.Policy(fields, boundKind, metadata),
             };
             fields.Ignore("status");
@@ -125,7 +126,7 @@ public static class DocumentReader
         DocumentKinds.TlsRoute => [GatewayGroup + "/v1alpha2", GatewayGroup + "/v1alpha3", GatewayGroup + "/v1"],
         DocumentKinds.ReferenceGrant => [GatewayGroup + "/v1beta1", GatewayGroup + "/v1"],
         DocumentKinds.BackendTlsPolicy => [GatewayGroup + "/v1", GatewayGroup + "/v1alpha3"],
-        DocumentKinds.Workload or DocumentKinds.BackendTrafficPolicy or DocumentKinds.AuthorizationPolicy or DocumentKinds.RateLimitPolicy => [OurGroup + "/v1alpha1"],
+        DocumentKinds.Workload or DocumentKinds.ClientTrafficPolicy or DocumentKinds.BackendTrafficPolicy or DocumentKinds.AuthorizationPolicy or DocumentKinds.RateLimitPolicy => [OurGroup + "/v1alpha1"],
         _ => [],
     };
 }

@@ -68,6 +68,7 @@ internal sealed class MessageReader
             TcpBackends = Each(port.TcpBackends, field + ".tcp_backends", Backend),
             BackendClusters = Each(port.BackendClusters, field + ".backend_clusters", Cluster),
             TlsRoutes = Each(port.TlsRoutes, field + ".tls_routes", TlsRoute),
+            ClientTraffic = ClientTraffic(port.ClientTraffic, field + ".client_traffic"),
         }),
     };
 
@@ -90,7 +91,10 @@ internal sealed class MessageReader
         Workload = Name(message.Workload, "workload"),
         Identity = Identity(message.Identity, "identity"),
         Ports = Each(message.Ports, "ports", (port, field) => new InboundPortConfig(
-            ClusterId(port.Service, field + ".service"), Port(port.LocalPort, field + ".local_port"), Protocol(port.Protocol, field + ".protocol"))),
+            ClusterId(port.Service, field + ".service"), Port(port.LocalPort, field + ".local_port"), Protocol(port.Protocol, field + ".protocol"))
+        {
+            ClientTraffic = ClientTraffic(port.ClientTraffic, field + ".client_traffic"),
+        }),
     };
 
     public ListenerConfig Listener(Wire.Listener message) => new()
@@ -114,7 +118,62 @@ internal sealed class MessageReader
         TcpBackends = Each(message.TcpBackends, "tcp_backends", Backend),
         BackendClusters = Each(message.BackendClusters, "backend_clusters", Cluster),
         TlsRoutes = Each(message.TlsRoutes, "tls_routes", TlsRoute),
+        ClientTraffic = ClientTraffic(message.ClientTraffic, "client_traffic"),
     };
+
+    private ClientTrafficConfig ClientTraffic(Wire.ClientTraffic? message, string field)
+    {
+        if (message is null)
+        {
+            return ClientTrafficConfig.Default;
+        }
+
+        var traffic = new ClientTrafficConfig
+        {
+            Path = new PathTrafficConfig(message.MergesSlashes, message.AllowsEncodedSlash, message.AllowsBackslash, message.AllowsEncodedNull),
+            Underscores = message.Underscores switch
+            {
+                Wire.ClientTraffic.Types.Underscores.Allow => UnderscorePolicy.Allow,
+                Wire.ClientTraffic.Types.Underscores.Reject => UnderscorePolicy.Reject,
+                Wire.ClientTraffic.Types.Underscores.Drop => UnderscorePolicy.Drop,
+                _ => Fault(field + ".underscores", $"has the unknown value {(int)message.Underscores}", UnderscorePolicy.Reject),
+            },
+            Forwarded = message.Forwarded is { } forwarded ? Forwarded(forwarded, field + ".forwarded") : null,
+            AddsVia = message.AddsVia,
+            UpgradeProtocols = [.. message.UpgradeProtocols],
+            BelievesDeadlines = message.HasBelievesDeadlines ? message.BelievesDeadlines : null,
+            Timeouts = new ClientTimeoutsConfig
+            {
+                RequestHead = Time(message.RequestHeadTimeout, field + ".request_head_timeout"),
+                Idle = Time(message.IdleTimeout, field + ".idle_timeout"),
+                StreamIdle = Time(message.StreamIdleTimeout, field + ".stream_idle_timeout"),
+                TlsHandshake = Time(message.TlsHandshakeTimeout, field + ".tls_handshake_timeout"),
+                MaxConnectionAge = Time(message.MaxConnectionAge, field + ".max_connection_age"),
+            },
+            MaxConcurrentStreams = message.HasMaxConcurrentStreams ? Count(message.MaxConcurrentStreams, field + ".max_concurrent_streams", 1, ClientTrafficLimits.MaxConcurrentStreams) : null,
+            MaxRequestBodyBytes = message.HasMaxRequestBodyBytes ? (long)Math.Min(message.MaxRequestBodyBytes, long.MaxValue) : null,
+        };
+        Check(ClientTrafficRules.Check(traffic, out var wrong), $"{field}.{wrong}");
+        return traffic;
+    }
+
+    private ForwardedConfig Forwarded(Wire.ForwardedFields message, string field) => new(
+        message.Mode switch
+        {
+            Wire.ForwardedFields.Types.Mode.Pass => ForwardedMode.Pass,
+            Wire.ForwardedFields.Types.Mode.Remove => ForwardedMode.Remove,
+            Wire.ForwardedFields.Types.Mode.Replace => ForwardedMode.Replace,
+            Wire.ForwardedFields.Types.Mode.Append => ForwardedMode.Append,
+            _ => Fault(field + ".mode", $"has the unknown value {(int)message.Mode}", ForwardedMode.Replace),
+        },
+        message.Format switch
+        {
+            Wire.ForwardedFields.Types.Format.XForwarded => ForwardedFormat.XForwarded,
+            Wire.ForwardedFields.Types.Format.Forwarded => ForwardedFormat.Forwarded,
+            Wire.ForwardedFields.Types.Format.Both => ForwardedFormat.Both,
+            _ => Fault(field + ".format", $"has the unknown value {(int)message.Format}", ForwardedFormat.XForwarded),
+        },
+        Count(message.TrustedHops, field + ".trusted_hops", 0, ClientTrafficLimits.MaxTrustedHops));
 
     private TlsRouteConfig TlsRoute(Wire.TlsRoute message, string field) => new()
     {

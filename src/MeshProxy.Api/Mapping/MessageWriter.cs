@@ -22,6 +22,7 @@ internal static class MessageWriter
             written.TcpBackends.AddRange(port.TcpBackends.Select(Write));
             written.BackendClusters.AddRange(port.BackendClusters.Select(Write));
             written.TlsRoutes.AddRange(port.TlsRoutes.Select(Write));
+            written.ClientTraffic = Write(port.ClientTraffic);
             message.Ports.Add(written);
         }
 
@@ -62,6 +63,7 @@ internal static class MessageWriter
             Service = ConfigMapping.ToProto(port.Service),
             LocalPort = (uint)port.LocalPort,
             Protocol = Write(port.Protocol),
+            ClientTraffic = Write(port.ClientTraffic),
         }));
         return message;
     }
@@ -98,8 +100,78 @@ internal static class MessageWriter
         message.TcpBackends.AddRange(listener.TcpBackends.Select(Write));
         message.BackendClusters.AddRange(listener.BackendClusters.Select(Write));
         message.TlsRoutes.AddRange(listener.TlsRoutes.Select(Write));
+        message.ClientTraffic = Write(listener.ClientTraffic);
         return message;
     }
+
+    private static Wire.ClientTraffic? Write(ClientTrafficConfig traffic)
+    {
+        if (traffic == ClientTrafficConfig.Default)
+        {
+            return null;
+        }
+
+        var message = new Wire.ClientTraffic
+        {
+            MergesSlashes = traffic.Path.MergesSlashes,
+            AllowsEncodedSlash = traffic.Path.AllowsEncodedSlash,
+            AllowsBackslash = traffic.Path.AllowsBackslash,
+            AllowsEncodedNull = traffic.Path.AllowsEncodedNull,
+            Underscores = traffic.Underscores switch
+            {
+                UnderscorePolicy.Allow => Wire.ClientTraffic.Types.Underscores.Allow,
+                UnderscorePolicy.Reject => Wire.ClientTraffic.Types.Underscores.Reject,
+                UnderscorePolicy.Drop => Wire.ClientTraffic.Types.Underscores.Drop,
+                _ => throw new ArgumentOutOfRangeException(nameof(traffic), traffic.Underscores, "no such policy"),
+            },
+            Forwarded = traffic.Forwarded is { } forwarded ? Write(forwarded) : null,
+            AddsVia = traffic.AddsVia,
+            RequestHeadTimeout = Write(traffic.Timeouts.RequestHead),
+            IdleTimeout = Write(traffic.Timeouts.Idle),
+            StreamIdleTimeout = Write(traffic.Timeouts.StreamIdle),
+            TlsHandshakeTimeout = Write(traffic.Timeouts.TlsHandshake),
+            MaxConnectionAge = Write(traffic.Timeouts.MaxConnectionAge),
+        };
+        message.UpgradeProtocols.AddRange(traffic.UpgradeProtocols);
+        if (traffic.BelievesDeadlines is { } believes)
+        {
+            message.BelievesDeadlines = believes;
+        }
+
+        if (traffic.MaxConcurrentStreams is { } streams)
+        {
+            message.MaxConcurrentStreams = (uint)streams;
+        }
+
+        if (traffic.MaxRequestBodyBytes is { } bytes)
+        {
+            message.MaxRequestBodyBytes = (ulong)bytes;
+        }
+
+        return message;
+    }
+
+    private static Wire.ForwardedFields Write(ForwardedConfig forwarded) => new()
+    {
+        Mode = forwarded.Mode switch
+        {
+            ForwardedMode.Pass => Wire.ForwardedFields.Types.Mode.Pass,
+            ForwardedMode.Remove => Wire.ForwardedFields.Types.Mode.Remove,
+            ForwardedMode.Replace => Wire.ForwardedFields.Types.Mode.Replace,
+            ForwardedMode.Append => Wire.ForwardedFields.Types.Mode.Append,
+            _ => throw new ArgumentOutOfRangeException(nameof(forwarded), forwarded.Mode, "no such mode"),
+        },
+        Format = forwarded.Format switch
+        {
+            ForwardedFormat.XForwarded => Wire.ForwardedFields.Types.Format.XForwarded,
+            ForwardedFormat.Forwarded => Wire.ForwardedFields.Types.Format.Forwarded,
+            ForwardedFormat.Both => Wire.ForwardedFields.Types.Format.Both,
+            _ => throw new ArgumentOutOfRangeException(nameof(forwarded), forwarded.Format, "no such format"),
+        },
+        TrustedHops = (uint)forwarded.TrustedHops,
+    };
+
+    private static Duration? Write(TimeSpan? time) => time is { } set ? Duration.FromTimeSpan(set) : null;
 
     private static Wire.Cluster Write(ClusterConfig cluster)
     {

@@ -66,7 +66,7 @@ internal sealed class MeshSnapshot
 
     /// <summary>What a workload serves.</summary>
     public MeshUnit Inbound(ResourceName workload, SpiffeId caller) => Mesh.Inbounds.TryGetValue(workload, out var inbound) && inbound.Identity == caller
-        ? MeshUnit.Make(UnitName.Inbound, new Unit { Inbound = ConfigMapping.ToProto(inbound) }, [])
+        ? MeshUnit.Make(UnitName.Inbound, new Unit { Inbound = ConfigMapping.ToProto(inbound) }, []) with { Needs = [.. Capabilities.NeededBy(inbound)] }
         : MeshUnit.Absent(UnitName.Inbound, $"Workload {workload} is not registered");
 
     /// <summary>The listeners of a Gateway, keys included, for a workload that may run it.</summary>

@@ -62,6 +62,18 @@ public enum FailureCause : byte
     /// <summary>The downstream broke the protocol.</summary>
     DownstreamProtocolError,
 
+    /// <summary>The request's path has no normal form that everybody behind would read alike.</summary>
+    PathRefused,
+
+    /// <summary>A field's name is not taken by the listener.</summary>
+    FieldRefused,
+
+    /// <summary>The listener lets nobody ask for that protocol.</summary>
+    UpgradeRefused,
+
+    /// <summary>The request's body is longer than the listener takes.</summary>
+    BodyTooLarge,
+
     /// <summary>A policy injected a fault.</summary>
     FaultInjected,
 

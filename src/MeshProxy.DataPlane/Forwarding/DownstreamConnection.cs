@@ -1,5 +1,5 @@
-using System.Text;
 using MeshProxy.DataPlane.Failures;
+using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Routing;
 using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.Http;
@@ -10,8 +10,9 @@ namespace MeshProxy.DataPlane.Forwarding;
 /// <summary>Which rule takes a request, or why none does.</summary>
 /// <param name="Match">The rule, when there is one.</param>
 /// <param name="Failure">Otherwise: why not.</param>
+/// <param name="Traffic">What the request was admitted by; there is one whenever there is a rule.</param>
 /// <param name="MayBeDemanded">The destination is not known here, but may be known to the control plane: <see cref="DownstreamConnection.DemandAsync"/>.</param>
-internal readonly record struct RouteDecision(RouteMatch Match, Failure Failure, bool MayBeDemanded = false)
+internal readonly record struct RouteDecision(RouteMatch Match, Failure Failure, ClientTraffic? Traffic = null, bool MayBeDemanded = false)
 {
     public static RouteDecision Refuse(FailureCause cause, string detail) =>
         new(default, new Failure(cause, FailureStage.Routing, RetrySafety.Never, Initiator.Us, detail));
@@ -53,7 +54,7 @@ internal sealed record ForwardingLimits
 /// The HTTP side of one downstream connection: finds the route of each request (that is where inbound, outbound and gateway differ) and hands exchanges to
 /// forwarders, one for each exchange object of the codec, which reuse both.
 /// </summary>
-internal abstract class DownstreamConnection(ForwardingServices services, ConnectionInfo info) : IHttpExchangeHandler
+internal abstract class DownstreamConnection(ForwardingServices services, ConnectionInfo info, ClientTraffic traffic) : IHttpExchangeHandler
 {
     private readonly Lock _gate = new();
     private volatile Forwarder[] _forwarders = [];
@@ -62,17 +63,10 @@ internal abstract class DownstreamConnection(ForwardingServices services, Connec
 
     public ConnectionInfo Info { get; } = info;
 
+    /// <summary>What the connection itself goes by. A request goes by what its own host's listener says.</summary>
+    public ClientTraffic Traffic { get; } = traffic;
+
     public abstract Direction Direction { get; }
-
-    /// <summary>Whether this is an edge, where fields that speak for the mesh are removed from requests.</summary>
-    public virtual bool IsEdge => true;
-
-    /// <summary>Whether grpc-timeout and x-request-timeout of the caller become the exchange's deadline. Where not, they are removed: a client outside of the
-    /// mesh does not decide how long the mesh may work, nor that an endpoint looks slow.</summary>
-    public virtual bool BelievesDeadlines => true;
-
-    /// <summary>Whether Upgrade or extended CONNECT may ask for this protocol.</summary>
-    public virtual bool AllowsUpgrade(ReadOnlySpan<byte> protocol) => Ascii.EqualsIgnoreCase(protocol, "websocket"u8);
 
     /// <summary>Whether gRPC-Web is made into gRPC here.</summary>
     public virtual bool ConvertsGrpcWeb => false;
@@ -83,8 +77,8 @@ internal abstract class DownstreamConnection(ForwardingServices services, Connec
     /// <summary>Whether attempts may be made again: only where a request enters the mesh.</summary>
     public virtual bool Retries => true;
 
-    /// <summary>Finds the rule in the snapshot in force: read once, here.</summary>
-    public abstract RouteDecision Route(RequestHead request);
+    /// <summary>Finds where the request goes in the snapshot in force (read once, here), admits it by what holds there, and finds the rule.</summary>
+    public abstract RouteDecision Route(RequestHead request, RequestRecord record);
 
     /// <summary>Asks the control plane for the request's destination.</summary>
     /// <returns>True when it is worth routing again.</returns>

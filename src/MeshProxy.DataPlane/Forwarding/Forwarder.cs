@@ -2,6 +2,7 @@ using System.Buffers.Text;
 using System.Runtime.CompilerServices;
 using MeshProxy.DataPlane.Clusters;
 using MeshProxy.DataPlane.Failures;
+using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Routing;
 using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.DataPlane.Upstream;
@@ -14,8 +15,8 @@ namespace MeshProxy.DataPlane.Forwarding;
 /// <summary>
 /// Carries one exchange from the downstream to an endpoint and back: the only retry loop of the proxy.
 /// <code>
-/// 1 route      one snapshot, one match; an unknown destination is asked of the control plane once
-/// 2 prepare    hop-by-hop and edge fields, filters of the route, deadlines
+/// 1 route      one snapshot, admission (normal path, fields of hops and edges), one match; an unknown destination is asked of the control plane once
+/// 2 prepare    filters of the route, deadlines
 /// 3 attempts   permit (circuit breaker) -> endpoint (balancer) -> lease (pool) -> request out -> response head
 ///              a failed attempt may be made again: nothing relayed yet, the body can be replayed, the budget allows it
 /// 4 relay      response head, body, trailers; or a reply of our own
@@ -45,6 +46,7 @@ internal sealed class Forwarder : IExchangeObserver
     private readonly ContinueGate _continue = new();
 
     // The exchange in progress.
+    private ClientTraffic _traffic;
     private bool _active;
     private int _generation;
     private Failure _stop;
@@ -75,6 +77,7 @@ internal sealed class Forwarder : IExchangeObserver
     private long _exchangeDeadline = Never;
     private long _headTimeout = Never;
     private RequestDeadline _deadline;
+    private long _idleTimeout;
     private long _lastActivity;
 
     public Forwarder(DownstreamConnection connection, HttpServerExchange downstream)
@@ -83,6 +86,7 @@ internal sealed class Forwarder : IExchangeObserver
         _services = connection.Services;
         _downstream = downstream;
         _requestBody = downstream.RequestBody;
+        _traffic = connection.Traffic;
         _ = RunAsync();
     }
 
@@ -137,7 +141,7 @@ internal sealed class Forwarder : IExchangeObserver
         {
             Stop(Timeout(FailureCause.UpstreamTimeout, $"response_timeout: no response head from {_endpoint?.Address ?? "any endpoint"} in time"), generation);
         }
-        else if (now - Volatile.Read(ref _lastActivity) >= (long)_services.Limits.StreamIdleTimeout.TotalMilliseconds)
+        else if (now - Volatile.Read(ref _lastActivity) >= Volatile.Read(ref _idleTimeout))
         {
             Stop(Timeout(FailureCause.StreamIdle, "stream_idle: nothing moved in either direction"), generation);
         }
@@ -175,10 +179,10 @@ internal sealed class Forwarder : IExchangeObserver
         var request = _downstream.Request;
 
         // 1 route
-        var decision = _connection.Route(request);
+        var decision = _connection.Route(request, _record);
         if (decision.MayBeDemanded && await _connection.DemandAsync(request))
         {
-            decision = _connection.Route(request);
+            decision = _connection.Route(request, _record);
         }
 
         // 2 prepare
@@ -186,6 +190,8 @@ internal sealed class Forwarder : IExchangeObserver
         RouteBackend? backend = null;
         if (!failure.IsFailure)
         {
+            _traffic = decision.Traffic!;
+            Volatile.Write(ref _idleTimeout, (long)(_traffic.StreamIdleTimeout ?? _services.Limits.StreamIdleTimeout).TotalMilliseconds);
             failure = Prepare(decision.Match, out backend);
             if (!failure.IsFailure && backend!.Filters.Answers(request))
             {
@@ -269,6 +275,7 @@ internal sealed class Forwarder : IExchangeObserver
     {
         _record.Begin(_connection.Direction, _downstream.Request, _connection.Info, _services.Time.GetTimestamp());
         _lastActivity = _services.NowMilliseconds;
+        _idleTimeout = (long)(_traffic.StreamIdleTimeout ?? _services.Limits.StreamIdleTimeout).TotalMilliseconds;
         _pumpedBytes = 0;
         _caller = GrpcKinds.Of(_downstream.Request.Fields);
         _requestBody = _downstream.RequestBody;
@@ -327,12 +334,6 @@ internal sealed class Forwarder : IExchangeObserver
         _record.Cluster = _cluster.Name;
         _record.Service = _cluster.ServiceName;
         _cluster.RetryBudget.OnRequest();
-        if (!request.Protocol.IsEmpty && !_connection.AllowsUpgrade(request.Protocol))
-        {
-            return new Failure(FailureCause.Unsupported, FailureStage.Routing, RetrySafety.Never, Initiator.Us,
-                "upgrade_not_allowed: this listener allows Upgrade to websocket alone");
-        }
-
         // The data plane where a CONNECT entered the mesh has found a rule for it; the inbound has none of its own.
         if (request.Method == RequestMethod.Connect && !rule.AllowsConnect && _connection is not { Direction: Direction.Inbound, Info.IsMutualTls: true })
         {
@@ -345,17 +346,6 @@ internal sealed class Forwarder : IExchangeObserver
         {
             return new Failure(FailureCause.Unsupported, FailureStage.Routing, RetrySafety.Never, Initiator.Us,
                 "grpc_over_http10: HTTP/1.0 has no trailers, so the status of the call would be lost; use HTTP/2, or HTTP/1.1");
-        }
-
-        HopByHopFields.Remove(request.Fields);
-        if (_connection.IsEdge)
-        {
-            EdgeFields.Remove(request.Fields);
-        }
-
-        if (!_connection.BelievesDeadlines)
-        {
-            RequestDeadline.Remove(request.Fields);
         }
 
         if (_connection.ConvertsGrpcWeb && _caller is GrpcKind.Web or GrpcKind.WebText && _cluster.Config.Protocol.IsHttp2())
@@ -534,6 +524,12 @@ internal sealed class Forwarder : IExchangeObserver
         }
         else if (_requestBody.TryRead(out var chunk) && IsWhole(chunk))
         {
+            if (chunk.Data.Length > _traffic.MaxRequestBodyBytes)
+            {
+                OnRequestTooLarge();
+                return false;
+            }
+
             // The whole body is at hand: it is sent from where it lies and consumed only when no attempt can need it again.
             _isHeld = true;
             _heldBody = chunk.Data.Length;
@@ -556,10 +552,10 @@ internal sealed class Forwarder : IExchangeObserver
 
     private void StartBody(HttpClientExchange upstream)
     {
-        _pump ??= new RequestPump { Completed = OnRequestPumped, BrokenOff = OnRequestBroken };
+        _pump ??= new RequestPump { Completed = OnRequestPumped, BrokenOff = OnRequestBroken, TooLarge = OnRequestTooLarge };
         _pump.Grpc = _grpc == GrpcKind.Grpc ? _record.Meters : null;
         _pumpRunning = true;
-        _pumping = _pump.RunAsync(_requestBody, upstream);
+        _pumping = _pump.RunAsync(_requestBody, upstream, _traffic);
     }
 
     private bool IsWhole(in BodyChunk chunk) =>
@@ -583,6 +579,8 @@ internal sealed class Forwarder : IExchangeObserver
         }
     }
 
+    private void OnRequestTooLarge() => Stop(_traffic.BodyTooLarge());
+
     private void OnRequestBroken()
     {
         // A body that breaks the rules can be answered; one whose sender is gone can not.
@@ -597,6 +595,7 @@ internal sealed class Forwarder : IExchangeObserver
         var waits = _continue.IsOpen && await _continue.EndAsync();
         var response = upstream.Response;
         HopByHopFields.Remove(response.Fields);
+        EdgeFields.Remove(response.Fields);
         _downstream.WriteInformational(response);
         await _downstream.FlushAsync();
         if (waits && response.Status == 100)
@@ -691,10 +690,10 @@ internal sealed class Forwarder : IExchangeObserver
         _record.Status = response.Status;
         ReadGrpcStatus(response.Fields);
         HopByHopFields.Remove(response.Fields);
-        if (_connection.Direction == Direction.Inbound)
+        EdgeFields.Remove(response.Fields);
+        if (_traffic.AddsVia)
         {
-            // The application does not speak for the proxy.
-            EdgeFields.Remove(response.Fields);
+            ViaField.Add(response.Fields, response.Version);
         }
 
         backend.Filters.Apply(response);
@@ -740,6 +739,11 @@ internal sealed class Forwarder : IExchangeObserver
             }
 
             _lastActivity = _services.NowMilliseconds;
+            if (chunk.IsEnd)
+            {
+                TrailerFields.Remove(body.Trailers);
+            }
+
             var ends = chunk.IsEnd && body.Trailers.Count == 0;
             if ((!chunk.Data.IsEmpty || ends) && !await (web?.WriteAsync(_downstream, chunk.Data, ends) ?? _downstream.WriteBodyAsync(chunk.Data, ends)))
             {

@@ -31,6 +31,12 @@ internal static class LocalReply
             head.Fields.Add(KnownField.MeshFailure, Encoding.UTF8.GetBytes(FailureField.Format(failure)));
         }
 
+        if (failure.Cause == FailureCause.BodyTooLarge && downstream.Request.Version != HttpProtocolVersion.Http2)
+        {
+            // The rest of the body is not read: a client that is not told would send its next request behind it (RFC 9110 section 15.5.14).
+            head.Fields.Add(KnownField.Connection, "close"u8);
+        }
+
         if (caller != GrpcKind.None)
         {
             head.Status = 200;

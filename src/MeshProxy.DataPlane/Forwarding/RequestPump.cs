@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Runtime.CompilerServices;
+using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.Http;
 
@@ -52,8 +53,12 @@ internal sealed class RequestPump
     /// <summary>Called by the pump when the body broke off.</summary>
     public Action? BrokenOff { get; init; }
 
-    /// <summary>Moves the body to <paramref name="first"/>, and to whatever is attached later, until it ends, breaks off, or is stopped.</summary>
-    public async Task RunAsync(HttpBodyReader body, IHttpBodyWriter first)
+    /// <summary>Called by the pump when there is more of the body than is taken.</summary>
+    public Action? TooLarge { get; init; }
+
+    /// <summary>Moves the body to <paramref name="first"/>, and to whatever is attached later, until it ends, breaks off, is longer than
+    /// <paramref name="traffic"/> allows, or is stopped.</summary>
+    public async Task RunAsync(HttpBodyReader body, IHttpBodyWriter first, ClientTraffic traffic)
     {
         _target = first;
         while (true)
@@ -74,6 +79,17 @@ internal sealed class RequestPump
                 Broken = chunk.End;
                 BrokenOff?.Invoke();
                 return;
+            }
+
+            if (_bytes + chunk.Data.Length > traffic.MaxRequestBodyBytes)
+            {
+                TooLarge?.Invoke();
+                return;
+            }
+
+            if (chunk.IsEnd)
+            {
+                traffic.AdmitTrailers(body.Trailers);
             }
 
             if (!await WriteAsync(chunk, body))

@@ -2,6 +2,7 @@ using System.Collections.Frozen;
 using System.Collections.Immutable;
 using System.Text;
 using MeshProxy.DataPlane.Clusters;
+using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Routing;
 using MeshProxy.Model.Config;
 
@@ -37,8 +38,9 @@ internal sealed class Destination
 /// <param name="Routes">For requests.</param>
 /// <param name="TcpBackends">For opaque bytes.</param>
 /// <param name="TlsRoutes">For TLS connections; empty: all of them are opaque bytes.</param>
+/// <param name="Traffic">What a request must look like.</param>
 internal sealed record DestinationPort(
-    ClusterId Cluster, AppProtocol Protocol, bool TakesRequests, RouteTable Routes, WeightedBackends TcpBackends, ServerNameTable TlsRoutes)
+    ClusterId Cluster, AppProtocol Protocol, bool TakesRequests, RouteTable Routes, WeightedBackends TcpBackends, ServerNameTable TlsRoutes, ClientTraffic Traffic)
 {
     /// <summary>Whether some endpoint outside the mesh is dialed with TLS.</summary>
     public bool OriginatesTls { get; } = TcpBackends.All.Any(backend => backend.Cluster?.Config.Tls is not null);
@@ -46,7 +48,8 @@ internal sealed record DestinationPort(
 
 /// <summary>One service port that the own workload serves, and the local clusters in front of the application. Which of the two HTTP clusters is used
 /// is declared; where it is not, gRPC goes by HTTP/2 and everything else by HTTP/1.1.</summary>
-internal sealed record InboundTarget(ClusterId Service, int LocalPort, AppProtocol Protocol, RouteRule Http1, RouteRule Http2, RouteBackend Opaque);
+internal sealed record InboundTarget(
+    ClusterId Service, int LocalPort, AppProtocol Protocol, RouteRule Http1, RouteRule Http2, RouteBackend Opaque, ClientTraffic Traffic);
 
 /// <summary>A listener section of a gateway port: one hostname, its certificates, its routes.</summary>
 internal sealed record GatewaySection(
@@ -58,7 +61,8 @@ internal sealed record GatewaySection(
     WeightedBackends TcpBackends,
     ServerNameTable TlsRoutes,
     ServerCertificates? Certificates,
-    ImmutableArray<Cluster> Clusters);
+    ImmutableArray<Cluster> Clusters,
+    ClientTraffic Traffic);
 
 /// <summary>A port of a gateway, with its sections from the most to the least specific hostname.</summary>
 internal sealed record GatewayPort(string Address, int Port, ImmutableArray<GatewaySection> Sections)
@@ -68,6 +72,9 @@ internal sealed record GatewayPort(string Address, int Port, ImmutableArray<Gate
 
     /// <summary>Whether the server name must be known before anything is answered: TLS passes through here, or ends in different ways.</summary>
     public bool NeedsServerName { get; } = Sections.Any(section => section.Protocol == ListenerProtocol.TlsPassthrough || section.Protocol != Sections[0].Protocol);
+
+    /// <summary>What connections go by whose listener is not known (yet): that of the least specific hostname.</summary>
+    public ClientTraffic Traffic => Sections[^1].Traffic;
 
     /// <summary>The most specific section for a hostname; null when none takes it.</summary>
     public GatewaySection? Find(ReadOnlySpan<byte> host)

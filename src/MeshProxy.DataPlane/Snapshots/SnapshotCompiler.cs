@@ -3,6 +3,7 @@ using System.Net.Security;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using MeshProxy.DataPlane.Clusters;
+using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Routing;
 using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.DataPlane.Transport;
@@ -20,7 +21,7 @@ public sealed record UnitRejection(string Unit, string Field, string Reason);
 /// Compiles what was told into what requests are judged by. A unit is taken or refused as one: a refused destination keeps its last good state, and with
 /// none its requests are answered 500 with the reason. Runs on the configuration thread, never on an event loop.
 /// </summary>
-internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, string ownNamespace)
+internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, ClientTrafficCompiler traffic, string ownNamespace)
 {
     private const string NoRoute = "-";
 
@@ -121,7 +122,8 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
                 ? new WeightedBackends([ownBackend])
                 : new WeightedBackends(port.TcpBackends.Select(backend => Backend(backend, byId, Direction.Outbound, NoRoute)));
             var takesRequests = !port.Cluster.Protocol.IsOpaque() || port.Cluster is { Protocol: AppProtocol.Https, Tls: not null };
-            return new DestinationPort(port.Cluster.Id, port.Cluster.Protocol, takesRequests, routes, tcp, TlsTable(port.TlsRoutes, byId, Direction.Outbound));
+            return new DestinationPort(
+                port.Cluster.Id, port.Cluster.Protocol, takesRequests, routes, tcp, TlsTable(port.TlsRoutes, byId, Direction.Outbound), traffic.CompileOutbound(port.ClientTraffic));
         }));
 
         Cluster Bring(ClusterConfig cluster)
@@ -142,7 +144,8 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
             return new RouteBackend(cluster, 1, null, MessageFilters.None, meters.ForRoute(Direction.Inbound, service, NoRoute));
         };
         var rule = (AppProtocol protocol) => new RouteRule("", new WeightedBackends([backend(protocol)]), null, null);
-        return new InboundTarget(port.Service, port.LocalPort, port.Protocol, rule(AppProtocol.Http), rule(AppProtocol.Http2), backend(AppProtocol.Tcp));
+        return new InboundTarget(port.Service, port.LocalPort, port.Protocol, rule(AppProtocol.Http), rule(AppProtocol.Http2), backend(AppProtocol.Tcp),
+            traffic.Compile(port.ClientTraffic, Direction.Inbound));
     }
 
     private ImmutableArray<GatewayPort> CompileGateway(ProxyConfig config, ProxySnapshot previous, HashSet<Cluster> named)
@@ -174,7 +177,8 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, str
                     new WeightedBackends(listener.TcpBackends.Select(backend => Backend(backend, byId, Direction.Gateway, NoRoute))),
                     TlsTable(listener.TlsRoutes, byId, Direction.Gateway),
                     listener.Certificates.IsEmpty ? null : new ServerCertificates([.. listener.Certificates.Select(certificate => Identity(listener, certificate, identities))]),
-                    [.. byId.Values]);
+                    [.. byId.Values],
+                    traffic.Compile(listener.ClientTraffic, Direction.Gateway));
             });
             ports.Add(new GatewayPort(first.Address, first.Port, [.. sections]));
         }

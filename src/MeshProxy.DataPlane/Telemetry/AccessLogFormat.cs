@@ -53,6 +53,12 @@ internal static class AccessLogFormat
             line.Raw(connection.LogFragment);
         }
 
+        if (!record.Client.IsEmpty)
+        {
+            line.Raw(",\"client.ip\":"u8);
+            line.Text(record.Client, 64);
+        }
+
         if (record.Head is { Fields: var fields })
         {
             WriteField(ref line, fields, KnownField.UserAgent, ",\"user_agent.original\":"u8);

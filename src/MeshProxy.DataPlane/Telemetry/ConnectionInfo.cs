@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 using Microsoft.AspNetCore.Connections;
 
 namespace MeshProxy.DataPlane.Telemetry;
@@ -8,6 +9,7 @@ namespace MeshProxy.DataPlane.Telemetry;
 internal sealed class ConnectionInfo
 {
     private byte[]? _fragment;
+    private byte[]? _source;
 
     /// <summary>What a connection tells of itself before anything was read from it.</summary>
     public static ConnectionInfo Of(ConnectionContext connection) => new()
@@ -37,6 +39,9 @@ internal sealed class ConnectionInfo
     /// <summary>The label value for metrics.</summary>
     public string TlsLabel => IsMutualTls ? "mutual" : IsTls ? "tls" : "none";
 
+    /// <summary>The downstream's address as text, "unknown" when it has none: rendered once.</summary>
+    public ReadOnlySpan<byte> SourceAddressText => _source ??= Source is null ? "unknown"u8.ToArray() : Encoding.ASCII.GetBytes(WithoutScope(Plain(Source.Address)).ToString());
+
     /// <summary>The part of a log line that is the same for every exchange of this connection: rendered once, at the first line.</summary>
     public ReadOnlySpan<byte> LogFragment => _fragment ??= Render();
 
@@ -65,6 +70,12 @@ internal sealed class ConnectionInfo
         return line.Written.ToArray();
     }
 
+    // A scope means something on one machine alone.
+    private static IPAddress WithoutScope(IPAddress address) => address.ToString().Contains('%') ? new IPAddress(address.GetAddressBytes()) : address;
+
+    private static IPAddress Plain(IPAddress address) =>
+        address is { AddressFamily: AddressFamily.InterNetworkV6, IsIPv4MappedToIPv6: true } ? address.MapToIPv4() : address;
+
     private static void WriteEndPoint(ref JsonLine line, ReadOnlySpan<byte> ipName, ReadOnlySpan<byte> portName, IPEndPoint? endPoint)
     {
         if (endPoint is null)
@@ -72,7 +83,7 @@ internal sealed class ConnectionInfo
             return;
         }
 
-        var address = endPoint.Address is { AddressFamily: AddressFamily.InterNetworkV6, IsIPv4MappedToIPv6: true } mapped ? mapped.MapToIPv4() : endPoint.Address;
+        var address = Plain(endPoint.Address);
         line.Raw(ipName);
         Span<byte> text = stackalloc byte[64];
         line.Text(address.TryFormat(text, out var length) ? text[..length] : default, 64);

@@ -16,9 +16,14 @@ internal sealed class RequestRecord
     /// <summary>Bytes of the authority that are kept.</summary>
     public const int MaxAuthorityBytes = 256;
 
+    /// <summary>The longest text of an IP address, with a scope.</summary>
+    private const int MaxClientBytes = 64;
+
+    private readonly byte[] _client = new byte[MaxClientBytes];
     private byte[] _text = new byte[128];
     private int _pathLength;
     private int _authorityLength;
+    private int _clientLength;
 
     /// <summary>Which way it goes.</summary>
     public Direction Direction { get; private set; }
@@ -83,6 +88,16 @@ internal sealed class RequestRecord
     /// <summary>The authority as received.</summary>
     public ReadOnlySpan<byte> Authority => _text.AsSpan(_pathLength, _authorityLength);
 
+    /// <summary>The client's address where trusted proxies told it; empty: the connection's source is the client.</summary>
+    public ReadOnlySpan<byte> Client => _client.AsSpan(0, _clientLength);
+
+    /// <summary>Takes the client's address; one that is longer than any address is none.</summary>
+    public void SetClient(ReadOnlySpan<byte> address)
+    {
+        _clientLength = address.Length <= MaxClientBytes ? address.Length : 0;
+        address[.._clientLength].CopyTo(_client);
+    }
+
     /// <summary>Opens the record for one exchange.</summary>
     /// <param name="direction">Which way it goes.</param>
     /// <param name="head">The request; must stay valid until completion.</param>
@@ -104,6 +119,7 @@ internal sealed class RequestRecord
         Flag = ResponseFlag.None;
         BytesReceived = BytesSent = 0;
         GrpcMessagesReceived = GrpcMessagesSent = 0;
+        _clientLength = 0;
         IsOpen = true;
 
         var path = head.Path;

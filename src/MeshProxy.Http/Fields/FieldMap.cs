@@ -235,6 +235,9 @@ public sealed class FieldMap
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal ReadOnlySpan<byte> Slice(FieldSlice slice) => _bytes.AsSpan(slice.Start, slice.Length);
 
+    /// <summary>The same, to be changed in place.</summary>
+    internal Span<byte> MutableSlice(FieldSlice slice) => _bytes.AsSpan(slice.Start, slice.Length);
+
     private static int SizeOf(in Entry entry) =>
         (entry.Known == KnownField.Other ? entry.Name.Length : KnownFields.Name(entry.Known).Length) + entry.Value.Length + 32;
 

@@ -67,6 +67,9 @@ public sealed record DestinationPortConfig
 
     /// <summary>Every further cluster that the routes name.</summary>
     public ImmutableArray<ClusterConfig> BackendClusters { get; init; } = [];
+
+    /// <summary>How the service's inbound treats its clients, as far as it concerns whoever sends to it.</summary>
+    public ClientTrafficConfig ClientTraffic { get; init; } = ClientTrafficConfig.Default;
 }
 
 /// <summary>What a gateway listener speaks.</summary>
@@ -130,6 +133,9 @@ public sealed record ListenerConfig
 
     /// <summary>Every cluster that the routes name.</summary>
     public ImmutableArray<ClusterConfig> BackendClusters { get; init; } = [];
+
+    /// <summary>How clients are treated.</summary>
+    public ClientTrafficConfig ClientTraffic { get; init; } = ClientTrafficConfig.Default;
 }
 
 /// <summary>A certificate chain and its key, PEM. Never logged: <see cref="ToString"/> shows the name only.</summary>
@@ -166,4 +172,8 @@ public sealed record InboundConfig
 }
 
 /// <summary>One service port that the workload serves.</summary>
-public sealed record InboundPortConfig(ClusterId Service, int LocalPort, AppProtocol Protocol);
+public sealed record InboundPortConfig(ClusterId Service, int LocalPort, AppProtocol Protocol)
+{
+    /// <summary>How peers are treated.</summary>
+    public ClientTrafficConfig ClientTraffic { get; init; } = ClientTrafficConfig.Default;
+}

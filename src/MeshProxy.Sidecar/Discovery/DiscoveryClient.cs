@@ -339,7 +339,7 @@ internal sealed class DiscoveryClient : IDestinationDemand, IDisposable
         lock (_gate)
         {
             var hello = new Hello { Workload = ConfigMapping.ToProto(_mesh.Workload), Version = _version, Gateway = _mesh.Gateway ?? "" };
-            hello.Capabilities.AddRange(["http", "http2", "grpc", "tcp", "header-modifier", "redirect", "url-rewrite", Capabilities.TlsRoute, Capabilities.BackendTls, "grpc-match", "mirror", "cors"]);
+            hello.Capabilities.AddRange(["http", "http2", "grpc", "tcp", "header-modifier", "redirect", "url-rewrite", Capabilities.TlsRoute, Capabilities.BackendTls, Capabilities.ClientTraffic, "grpc-match", "mirror", "cors"]);
             var held = new HashSet<string>(StringComparer.Ordinal);
             foreach (var unit in _applier.Held)
             {

@@ -78,6 +78,11 @@ public class ReaderFuzz
         spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], to: [{group: "", kind: Service}]}
         ---
         apiVersion: meshproxy.io/v1alpha1
+        kind: ClientTrafficPolicy
+        metadata: {name: c, namespace: shop}
+        spec: {targetRefs: [{kind: Service, name: payments}], path: {mergeSlashes: true, allow: [Backslash]}, headers: {underscores: Drop, forwarded: {mode: Append, format: Both, trustedHops: 2}}, upgrade: {protocols: [websocket]}, timeouts: {idle: 1m}, http2: {maxConcurrentStreams: 5}, maxRequestBodyBytes: 7}
+        ---
+        apiVersion: meshproxy.io/v1alpha1
         kind: AuthorizationPolicy
         metadata: {name: p, namespace: shop}
         spec: {targetRefs: [{kind: Service, name: payments}], rules: [{anything: 1}]}

@@ -111,6 +111,42 @@ public class MappingTests
         BackendClusters = [new ClusterConfig { Id = Own, Protocol = AppProtocol.Tls }],
     };
 
+    // Every field set to something that is not its default.
+    private static readonly ClientTrafficConfig Traffic = new()
+    {
+        Path = new PathTrafficConfig(true, true, true, true),
+        Underscores = UnderscorePolicy.Drop,
+        Forwarded = new ForwardedConfig(ForwardedMode.Append, ForwardedFormat.Both, 2),
+        AddsVia = true,
+        UpgradeProtocols = ["websocket", "connect-udp"],
+        BelievesDeadlines = false,
+        Timeouts = new ClientTimeoutsConfig
+        {
+            RequestHead = TimeSpan.FromSeconds(1),
+            Idle = TimeSpan.FromSeconds(2),
+            StreamIdle = TimeSpan.FromSeconds(3),
+            TlsHandshake = TimeSpan.FromSeconds(4),
+            MaxConnectionAge = TimeSpan.FromSeconds(5),
+        },
+        MaxConcurrentStreams = 6,
+        MaxRequestBodyBytes = 7_000_000_000,
+    };
+
+    private static readonly ListenerConfig TrafficListener = new() { Id = "shop/edge/http", Port = 80, Protocol = ListenerProtocol.Http, ClientTraffic = Traffic };
+
+    private static readonly InboundConfig TrafficInbound = new()
+    {
+        Workload = new ResourceName("shop", "p1"),
+        Identity = Inbound.Identity,
+        Ports = [new InboundPortConfig(Own, 9090, AppProtocol.Http) { ClientTraffic = Traffic with { Forwarded = null, UpgradeProtocols = [], BelievesDeadlines = null } }],
+    };
+
+    private static readonly DestinationConfig TrafficDestination = new()
+    {
+        Service = Own.Service,
+        Ports = [new DestinationPortConfig { Cluster = new ClusterConfig { Id = Own }, ClientTraffic = new ClientTrafficConfig { Underscores = UnderscorePolicy.Reject } }],
+    };
+
     private static readonly DestinationConfig TlsDestination = new()
     {
         Service = Own.Service,
@@ -151,6 +187,9 @@ public class MappingTests
         ("listener-passthrough", ConfigMapping.ToProto(Passthrough)),
         ("destination-tls", ConfigMapping.ToProto(TlsDestination)),
         ("destination-backend-tls", ConfigMapping.ToProto(BackendTls)),
+        ("listener-traffic", ConfigMapping.ToProto(TrafficListener)),
+        ("inbound-traffic", ConfigMapping.ToProto(TrafficInbound)),
+        ("destination-traffic", ConfigMapping.ToProto(TrafficDestination)),
     ];
 
     [Test]
@@ -180,6 +219,13 @@ public class MappingTests
             Assert.That(ConfigMapping.TryToModel(ConfigMapping.ToProto(TlsDestination), out var tls, out _, out _), Is.True);
             Assert.That(tls!.Ports[0].TlsRoutes[0].Hostnames, Is.EqualTo(Passthrough.TlsRoutes[0].Hostnames));
             Assert.That(ConfigMapping.ToProto(tls), Is.EqualTo(ConfigMapping.ToProto(TlsDestination)));
+            Assert.That(ConfigMapping.TryToModel(ConfigMapping.ToProto(TrafficListener), out var traffic, out _, out _), Is.True);
+            Assert.That(traffic!.ClientTraffic, Is.EqualTo(Traffic));
+            Assert.That(ConfigMapping.TryToModel(ConfigMapping.ToProto(TrafficInbound), out inbound, out _, out _), Is.True);
+            Assert.That(inbound!.Ports, Is.EqualTo(TrafficInbound.Ports));
+            Assert.That(ConfigMapping.TryToModel(ConfigMapping.ToProto(TrafficDestination), out destination, out _, out _), Is.True);
+            Assert.That(destination!.Ports[0].ClientTraffic, Is.EqualTo(TrafficDestination.Ports[0].ClientTraffic));
+            Assert.That(ConfigMapping.ToProto(Listener).ClientTraffic, Is.Null, "the defaults are not written, so that they may change");
             Assert.That(listener!.Certificates[0].PrivateKeyPem, Is.EqualTo("key"));
             Assert.That(listener.Certificates[0].ToString(), Does.Not.Contain("key"));
         });
@@ -187,7 +233,7 @@ public class MappingTests
 
     /// <summary>The bytes of version 0.1. A row that fails says that older sidecars would read something else: numbers and types of fields never change.</summary>
     [Test]
-    public void Golden_messages_stay_as_they_are([Values("destination", "endpoints", "inbound", "listener", "listener-passthrough", "destination-tls", "destination-backend-tls")] string name)
+    public void Golden_messages_stay_as_they_are([Values("destination", "endpoints", "inbound", "listener", "listener-passthrough", "destination-tls", "destination-backend-tls", "listener-traffic", "inbound-traffic", "destination-traffic")] string name)
     {
         var file = Path.Combine(TestContext.CurrentContext.TestDirectory, "Golden", name + ".hex");
         var message = Messages.Single(pair => pair.Name == name).Message;
@@ -290,6 +336,33 @@ public class MappingTests
         Assert.That(ConfigMapping.TryToModel(message, out var model, out var told, out var reason), Is.False);
         Assert.That(model, Is.Null);
         Assert.That(told, Is.EqualTo(field));
+        Assert.That(reason, Is.Not.Empty);
+    }
+
+    private static IEnumerable<TestCaseData> TrafficNotUnderstood()
+    {
+        static TestCaseData Row(string field, Action<Wire.ClientTraffic> spoil) => new(field, spoil) { TestName = $"Traffic not understood: {field}" };
+        yield return Row("underscores", message => message.Underscores = (Wire.ClientTraffic.Types.Underscores)9);
+        yield return Row("forwarded.mode", message => message.Forwarded.Mode = 0);
+        yield return Row("forwarded.format", message => message.Forwarded.Format = 0);
+        yield return Row("forwarded.trusted_hops", message => message.Forwarded.TrustedHops = 17);
+        yield return Row("upgrade_protocols", message => message.UpgradeProtocols.Add("a b"));
+        yield return Row("request_head_timeout", message => message.RequestHeadTimeout.Seconds = 0);
+        yield return Row("idle_timeout", message => message.IdleTimeout.Seconds = 24 * 3600 + 1);
+        yield return Row("stream_idle_timeout", message => message.StreamIdleTimeout.Seconds = -1);
+        yield return Row("tls_handshake_timeout", message => message.TlsHandshakeTimeout.Seconds = 301);
+        yield return Row("max_connection_age", message => message.MaxConnectionAge.Seconds = 0);
+        yield return Row("max_concurrent_streams", message => message.MaxConcurrentStreams = 0);
+        yield return Row("max_request_body_bytes", message => message.MaxRequestBodyBytes = ulong.MaxValue);
+    }
+
+    [TestCaseSource(nameof(TrafficNotUnderstood))]
+    public void What_is_not_understood_of_client_traffic_is_refused(string field, Action<Wire.ClientTraffic> spoil)
+    {
+        var message = ConfigMapping.ToProto(TrafficListener);
+        spoil(message.ClientTraffic);
+        Assert.That(ConfigMapping.TryToModel(message, out _, out var told, out var reason), Is.False);
+        Assert.That((told, reason), Is.EqualTo(("client_traffic." + field, reason)));
         Assert.That(reason, Is.Not.Empty);
     }
 

@@ -1,6 +1,8 @@
 using System.Buffers;
 using System.Text;
 using MeshProxy.DataPlane.Forwarding;
+using MeshProxy.DataPlane.Policy;
+using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.Http;
 using MeshProxy.Http.Fields;
 
@@ -9,6 +11,8 @@ namespace MeshProxy.DataPlane.Tests.Forwarding;
 /// <summary>The pump alone, its peers in the test's hands: the moments that a socket seldom hits.</summary>
 internal sealed class RequestPumpTests
 {
+    private static readonly ClientTraffic Traffic = new ClientTrafficCompiler(TimeProvider.System, (_, _, _) => { }).Default(Direction.Gateway);
+
     [Test]
     public async Task An_attempt_that_fails_while_a_piece_is_written_does_not_lose_that_piece()
     {
@@ -17,7 +21,7 @@ internal sealed class RequestPumpTests
         var second = new Target();
         var pump = new RequestPump();
         body.Push("one ");
-        var running = pump.RunAsync(body, first);
+        var running = pump.RunAsync(body, first, Traffic);
         Assert.That(first.IsWriting, Is.True);
 
         // The forwarder waits for the write to end and goes on inside its end.
@@ -47,7 +51,7 @@ internal sealed class RequestPumpTests
         var second = new Target { Hold = true };
         var pump = new RequestPump();
         body.Push("one ");
-        var running = pump.RunAsync(body, first);
+        var running = pump.RunAsync(body, first, Traffic);
         first.Release(accepted: false);
         await pump.DetachAsync();
         Assert.That(await pump.AttachAsync(second, body), Is.True);
@@ -70,7 +74,7 @@ internal sealed class RequestPumpTests
         var completed = 0;
         var pump = new RequestPump { Completed = () => completed++ };
         body.Push("all", isEnd: true);
-        await pump.RunAsync(body, first);
+        await pump.RunAsync(body, first, Traffic);
         await pump.DetachAsync();
         Assert.That(await pump.AttachAsync(second, body), Is.True);
         Assert.That((second.Text, second.HasTrailers, completed), Is.EqualTo(("all", true, 1)));
@@ -83,7 +87,7 @@ internal sealed class RequestPumpTests
         var first = new Target();
         var pump = new RequestPump();
         body.Push(new string('x', ReplayBuffer.MaxBytes));
-        var running = pump.RunAsync(body, first);
+        var running = pump.RunAsync(body, first, Traffic);
         Assert.That(pump.CanReplay, Is.True);
         body.Push("x", isEnd: true);
         await running;

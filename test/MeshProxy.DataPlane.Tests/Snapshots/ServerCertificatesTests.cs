@@ -1,4 +1,5 @@
 using MeshProxy.DataPlane.Clusters;
+using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Snapshots;
 using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.Model.Config;
@@ -17,7 +18,8 @@ internal sealed class ServerCertificatesTests
     {
         _ca = new TestCa();
         var meters = new Meters(TimeProvider.System);
-        _compiler = new SnapshotCompiler(new ClusterStore(new ClusterServices(null!, null, null, meters, TimeProvider.System, new Random(1)), "127.0.0.1"), meters, "shop");
+        var clusters = new ClusterStore(new ClusterServices(null!, null, null, meters, TimeProvider.System, new Random(1)), "127.0.0.1");
+        _compiler = new SnapshotCompiler(clusters, meters, new ClientTrafficCompiler(TimeProvider.System, (_, _, _) => { }), "shop");
     }
 
     [OneTimeTearDown]

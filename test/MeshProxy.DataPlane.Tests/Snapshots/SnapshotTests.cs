@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Net;
 using MeshProxy.DataPlane.Clusters;
+using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Snapshots;
 using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.DataPlane.Tests.Proxy;
@@ -16,7 +17,8 @@ internal sealed class SnapshotTests
     public void A_listener_that_is_the_same_as_before_is_not_compiled_again()
     {
         var meters = new Meters(TimeProvider.System);
-        var compiler = new SnapshotCompiler(new ClusterStore(new ClusterServices(null!, null, null, meters, TimeProvider.System, new Random(1)), "127.0.0.1"), meters, "shop");
+        var clusters = new ClusterStore(new ClusterServices(null!, null, null, meters, TimeProvider.System, new Random(1)), "127.0.0.1");
+        var compiler = new SnapshotCompiler(clusters, meters, new ClientTrafficCompiler(TimeProvider.System, (_, _, _) => { }), "shop");
         ListenerConfig Listener(string name) => new()
         {
             Id = $"shop/edge/{name}",

@@ -36,4 +36,33 @@ public sealed class HopByHopFieldsTests
         var left = Enumerable.Range(0, fields.Count).Select(i => $"{Encoding.ASCII.GetString(fields[i].Name)}: {Encoding.ASCII.GetString(fields[i].Value)}");
         Assert.That(string.Join('|', left), Is.EqualTo(after));
     }
+
+    [Test]
+    public void What_end_to_end_needs_can_not_be_taken_away()
+    {
+        string[] needed =
+        [
+            "content-length", "content-type", "content-encoding", "content-range", "content-security-policy", "authorization", "cookie", "set-cookie", "traceparent", "tracestate", "baggage",
+            "x-request-id", "x-request-timeout", "grpc-timeout", "grpc-status", "grpc-tags-bin", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-client-cert",
+            "forwarded", "via", "x-meshproxy-failure", "x-meshproxy-later", "idempotency-key", "if-match", "if-none-match", "range", "accept", "accept-ranges", "origin", "vary", "etag",
+            "cache-control", "age", "expires", "location", "retry-after", "date", "server", "user-agent", "expect", "access-control-allow-origin", "sec-websocket-key", "sec-fetch-mode", "b3", "x-b3-traceid",
+            "x-real-ip", "x-api-key", "x-csrf-token", "x-auth-user", "x-requested-with", "strict-transport-security", "www-authenticate", "max-forwards", "priority", "link", "trailer",
+        ];
+        var lines = string.Join('|', needed.Select(name => name + ": 1"));
+        Removes($"connection: {string.Join(", ", needed)}|{lines}", lines);
+    }
+
+    [Test]
+    public void A_flood_of_options_costs_little()
+    {
+        var fields = new FieldMap();
+        fields.Add("connection"u8, Encoding.ASCII.GetBytes(string.Join(',', Enumerable.Repeat("zz", 20_000))));
+        for (var i = 0; i < 99; i++)
+        {
+            fields.Add(Encoding.ASCII.GetBytes($"x-{i}"), "1"u8);
+        }
+
+        HopByHopFields.Remove(fields);
+        Assert.That(fields.Count, Is.EqualTo(99));
+    }
 }

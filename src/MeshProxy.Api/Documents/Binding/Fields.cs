@@ -94,7 +94,11 @@ internal sealed class Fields(DocumentScope scope, MappingNode node, string path)
 
     public int? RequiredNumber(string name, long min, long max, string hint) => Require(name, hint) is { } value ? NumberOf(value, PathOf(name), min, max) : null;
 
-    public int? NumberOf(DocumentNode value, string field, long min, long max)
+    public int? NumberOf(DocumentNode value, string field, long min, long max) => (int?)LargeNumberOf(value, field, min, max);
+
+    public long? LargeNumber(string name, long min, long max) => Take(name) is { } value ? LargeNumberOf(value, PathOf(name), min, max) : null;
+
+    private long? LargeNumberOf(DocumentNode value, string field, long min, long max)
     {
         if (value is not ScalarNode { Kind: ScalarKind.Integer } scalar)
         {
@@ -114,7 +118,52 @@ internal sealed class Fields(DocumentScope scope, MappingNode node, string path)
             return null;
         }
 
-        return (int)number;
+        return number;
+    }
+
+    /// <summary>GEP-2257: up to four numbers with h, m, s or ms.</summary>
+    public TimeSpan? Duration(string name)
+    {
+        if (Text(name) is not { } text)
+        {
+            return null;
+        }
+
+        var rest = text.AsSpan();
+        var total = TimeSpan.Zero;
+        for (var part = 0; part < 4 && !rest.IsEmpty; part++)
+        {
+            var digits = rest.IndexOfAnyExceptInRange('0', '9');
+            if (digits is < 1 or > 5)
+            {
+                break;
+            }
+
+            var value = int.Parse(rest[..digits], CultureInfo.InvariantCulture);
+            rest = rest[digits..];
+            (int Length, long Size) unit = rest.StartsWith("ms") ? (2, TimeSpan.TicksPerMillisecond) : rest[0] switch
+            {
+                'h' => (1, TimeSpan.TicksPerHour),
+                'm' => (1, TimeSpan.TicksPerMinute),
+                's' => (1, TimeSpan.TicksPerSecond),
+                _ => (0, 0L),
+            };
+            if (unit.Length == 0)
+            {
+                break;
+            }
+
+            rest = rest[unit.Length..];
+            total += TimeSpan.FromTicks(value * unit.Size);
+        }
+
+        if (rest.IsEmpty && text.Length > 0)
+        {
+            return total;
+        }
+
+        Fail(name, $"'{text}' is no duration: write it like 500ms, 10s or 1m30s");
+        return null;
     }
 
     public bool? Flag(string name)

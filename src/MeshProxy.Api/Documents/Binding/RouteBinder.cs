@@ -191,8 +191,8 @@ internal static class RouteBinder
         TimeSpan? attempt = null;
         if (fields.Map("timeouts") is { } timeouts)
         {
-            request = Duration(timeouts, "request");
-            attempt = Duration(timeouts, "backendRequest");
+            request = timeouts.Duration("request");
+            attempt = timeouts.Duration("backendRequest");
             if (request is { Ticks: > 0 } && attempt > request)
             {
                 timeouts.Fail("backendRequest", "is longer than request, which bounds it: make it shorter");
@@ -368,51 +368,6 @@ internal static class RouteBinder
         }
 
         return backends.DrainToImmutable();
-    }
-
-    /// <summary>GEP-2257: up to four numbers with h, m, s or ms.</summary>
-    private static TimeSpan? Duration(Fields fields, string name)
-    {
-        if (fields.Text(name) is not { } text)
-        {
-            return null;
-        }
-
-        var rest = text.AsSpan();
-        var total = TimeSpan.Zero;
-        for (var part = 0; part < 4 && !rest.IsEmpty; part++)
-        {
-            var digits = rest.IndexOfAnyExceptInRange('0', '9');
-            if (digits is < 1 or > 5)
-            {
-                break;
-            }
-
-            var value = int.Parse(rest[..digits], System.Globalization.CultureInfo.InvariantCulture);
-            rest = rest[digits..];
-            (int Length, long Size) unit = rest.StartsWith("ms") ? (2, TimeSpan.TicksPerMillisecond) : rest[0] switch
-            {
-                'h' => (1, TimeSpan.TicksPerHour),
-                'm' => (1, TimeSpan.TicksPerMinute),
-                's' => (1, TimeSpan.TicksPerSecond),
-                _ => (0, 0L),
-            };
-            if (unit.Length == 0)
-            {
-                break;
-            }
-
-            rest = rest[unit.Length..];
-            total += TimeSpan.FromTicks(value * unit.Size);
-        }
-
-        if (rest.IsEmpty && text.Length > 0)
-        {
-            return total;
-        }
-
-        fields.Fail(name, $"'{text}' is no duration: write it like 500ms, 10s or 1m30s");
-        return null;
     }
 
     private static void CheckRules(Fields spec, ImmutableArray<RouteRule> rules)
