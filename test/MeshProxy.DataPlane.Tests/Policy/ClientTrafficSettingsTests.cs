@@ -92,6 +92,20 @@ internal sealed class ClientTrafficSettingsTests
         }
     }
 
+    [Test]
+    public async Task An_extended_CONNECT_that_is_not_allowed_is_refused()
+    {
+        await using var proxy = await StartAsync(ScriptedServer.Closed(), new ClientTrafficConfig { UpgradeProtocols = ["other"] });
+        await using var client = await proxy.DialAsync();
+        await client.BeginHttp2Async();
+        await client.SendFrameAsync(
+            Frame.Headers, 0x4, 1, Wire.Block((":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":authority", "shop.example"), (":path", "/chat")));
+        await client.ReadFrameAsync(Frame.Headers);
+        var line = await proxy.AccessAsync();
+        Assert.That((line.GetProperty("http.response.status_code").GetInt32(), line.GetProperty("meshproxy.flags").GetString()), Is.EqualTo((501, "DPE")));
+        Assert.That(line.GetProperty("meshproxy.failure").GetString(), Does.StartWith("upgrade_not_allowed"));
+    }
+
     [TestCase("1.1")]
     [TestCase("2.0")]
     public async Task A_body_that_is_too_long_gets_413(string version)
