@@ -35,12 +35,15 @@ internal sealed unsafe class Generator : IDisposable
     private int _connectFailures;
     private int _opening;
     private long _now;
+    private long _allowed = long.MaxValue;
 
     internal Generator(LoadOptions options)
     {
         Options = options;
         Http1Request = options.Http1Request();
         Http2HeaderBlock = options.Http2HeaderBlock();
+        Body = new byte[options.BodyBytes];
+        Body.AsSpan().Fill((byte)'x');
         ReceiveBuffer = (byte*)NativeMemory.AlignedAlloc(ReceiveBufferBytes, 64);
         _events = (byte*)NativeMemory.Alloc((nuint)(EventBatch * Native.EpollEventSize));
         var name = System.Text.Encoding.ASCII.GetBytes(options.Authority + "\0");
@@ -65,6 +68,8 @@ internal sealed unsafe class Generator : IDisposable
     internal byte[] Http1Request { get; }
 
     internal byte[] Http2HeaderBlock { get; }
+
+    internal byte[] Body { get; }
 
     internal byte* ReceiveBuffer { get; }
 
@@ -124,6 +129,10 @@ internal sealed unsafe class Generator : IDisposable
         if (Options.Idle)
         {
             RunIdle();
+        }
+        else if (Options.Counts.Count > 0)
+        {
+            RunCounts();
         }
         else
         {
@@ -371,6 +380,35 @@ internal sealed unsafe class Generator : IDisposable
         }
     }
 
+    private void RunCounts()
+    {
+        for (var i = 0; i < Options.Counts.Count && _result.Fatal is null; i++)
+        {
+            if (i > 0)
+            {
+                _ = Console.In.ReadLine();
+            }
+
+            _now = Now;
+            _end = _now + ToNanoseconds(Options.Duration);
+            _allowed = Options.Counts[i];
+            var wanted = _result.AllRequests + _allowed;
+            while (_result.Fatal is null && _result.AllRequests < wanted && _now < _end)
+            {
+                _ = Dispatch();
+                Wait(_end);
+            }
+
+            if (_result.AllRequests < wanted || _result.Errors > 0)
+            {
+                _result.Fatal ??= $"{_result.AllRequests} of {wanted} requests were answered, {_result.Errors} failed";
+            }
+
+            Console.Out.WriteLine(Options.Counts[i]);
+            Console.Out.Flush();
+        }
+    }
+
     private long Due(long index) => _scheduleStart + (long)(index * _nanosecondsBetween);
 
     /// <summary>Sends what is due on free connections. Gives the time at which it must be called again even if nothing arrives.</summary>
@@ -385,11 +423,12 @@ internal sealed unsafe class Generator : IDisposable
                 break;
             }
 
-            if (!TakeFree(out var connection))
+            if (_allowed == 0 || !TakeFree(out var connection))
             {
                 break;
             }
 
+            _allowed--;
             var due = Options.Rate > 0 ? Due(_nextIndex++) : Now;
             connection.Start(due);
         }

@@ -3,7 +3,8 @@ using System.Buffers.Binary;
 namespace MeshProxy.Load;
 
 /// <summary>
-/// HTTP/2 with prior knowledge (RFC 9113 section 3.3): GETs only. Windows are opened so wide that flow control never measures this client.
+/// HTTP/2 with prior knowledge (RFC 9113 section 3.3). Windows are opened so wide that flow control never measures this client; those of the peer are taken to be
+/// as wide as small bodies need.
 /// Of a response's fields only the status is read, and only as the static entries that every server uses for it.
 /// </summary>
 internal sealed class Http2Connection(Generator generator, int slot) : Connection(generator, slot)
@@ -30,7 +31,16 @@ internal sealed class Http2Connection(Generator generator, int slot) : Connectio
         _streamIds[slot] = _nextStreamId;
         _dues[slot] = due;
         _inFlight++;
-        WriteFrame(1, 0x4 | 0x1, _nextStreamId, Generator.Http2HeaderBlock);
+        if (Generator.Body.Length == 0)
+        {
+            WriteFrame(1, 0x4 | 0x1, _nextStreamId, Generator.Http2HeaderBlock);
+        }
+        else
+        {
+            WriteFrame(1, 0x4, _nextStreamId, Generator.Http2HeaderBlock);
+            WriteFrame(0, 0x1, _nextStreamId, Generator.Body);
+        }
+
         _nextStreamId += 2;
         Generator.NeedsFlush(this);
     }

@@ -11,6 +11,7 @@ internal static class AllocationGate
 {
     private const int WarmUpCalls = 2_000;
     private const int MeasuredCalls = 1_000;
+    private const int Windows = 5;
 
     /// <summary>Writes a line for each benchmark; the exit status is 1 when any is over its budget or has none.</summary>
     internal static int Run(TextWriter output)
@@ -49,12 +50,19 @@ internal static class AllocationGate
             call();
         }
 
-        var before = GC.GetAllocatedBytesForCurrentThread();
-        for (var i = 0; i < MeasuredCalls; i++)
+        // What else the runtime does on this thread (pools that the collector trims) can only add to a window. Rounded up: 0 means not one byte in all calls.
+        var least = long.MaxValue;
+        for (var window = 0; window < Windows; window++)
         {
-            call();
+            var before = GC.GetAllocatedBytesForCurrentThread();
+            for (var i = 0; i < MeasuredCalls; i++)
+            {
+                call();
+            }
+
+            least = Math.Min(least, GC.GetAllocatedBytesForCurrentThread() - before);
         }
 
-        return (GC.GetAllocatedBytesForCurrentThread() - before) / MeasuredCalls;
+        return (least + MeasuredCalls - 1) / MeasuredCalls;
     }
 }

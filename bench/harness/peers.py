@@ -11,13 +11,14 @@ from machine import CORES, NotApplicable, PeerFailed, Process, free_port
 
 @dataclasses.dataclass
 class Running:
-    """A started peer: where to send load, whose CPU and memory count, what merely has to be there, and origins of its own."""
+    """A started peer: where to send load, whose CPU and memory count, what merely has to be there, origins of its own, and ports of metrics pages."""
     port: int
     tls: bool
     authority: str = "bench.local"
     measured: list = dataclasses.field(default_factory=list)
     beside: list = dataclasses.field(default_factory=list)
     origins: list = dataclasses.field(default_factory=list)
+    metrics: list = dataclasses.field(default_factory=list)
     ready_ms: float | None = None
     note: str = ""
 
@@ -50,7 +51,7 @@ class Place:
 
 
 def _origin_port(scenario, place):
-    return place.origin.http2 if scenario.protocol == "h2" else place.origin.http1
+    return place.origin.http2 if scenario.upstream == "h2" else place.origin.http1
 
 
 def direct(scenario, place):
@@ -239,7 +240,7 @@ def _meshproxy_gateway(scenario, place):
                           "data": {"tls.crt": contents("server.pem"), "tls.key": contents("server.key")}})
     elif scenario.tcp:
         listener["protocol"] = "TCP"
-    protocol = "tcp" if scenario.tcp else "kubernetes.io/h2c" if scenario.protocol == "h2" else "http"
+    protocol = "tcp" if scenario.tcp else "kubernetes.io/h2c" if scenario.upstream == "h2" else "http"
     route = "TCPRoute" if scenario.tcp else "HTTPRoute"
     group = "gateway.networking.k8s.io"
     documents += [
@@ -257,7 +258,7 @@ def _meshproxy_gateway(scenario, place):
     config = place.write("gateway.yaml", _documents(*documents))
     process = Process([program, "--config", config, "--outbound", "off", "--inbound", "off", "--admin", f"127.0.0.1:{admin}", "--metrics",
                        f"127.0.0.1:{metrics}", "--state-dir", os.path.join(place.folder, "state"), *_access_log(scenario, place, "first")], place.log("first"))
-    return Running(port, scenario.client_tls, measured=[process], ready_ms=process.wait_for_port(port))
+    return Running(port, scenario.client_tls, measured=[process], metrics=[metrics], ready_ms=process.wait_for_port(port))
 
 
 def _meshproxy_mesh(scenario, place):
@@ -291,7 +292,7 @@ def _meshproxy_mesh(scenario, place):
                      "--inbound", f"127.0.0.1:{inbound}", "--metrics", f"127.0.0.1:{ready[0]}")
     client = sidecar("client", "--inbound", "off", "--outbound", f"127.0.0.1:{outbound}", "--metrics", f"127.0.0.1:{ready[1]}")
     server.wait_for_port(inbound)
-    return Running(outbound, False, "origin.bench", measured=[server, client], beside=[control], ready_ms=client.wait_for_port(outbound),
+    return Running(outbound, False, "origin.bench", measured=[server, client], beside=[control], metrics=ready, ready_ms=client.wait_for_port(outbound),
                    note="HTTP/2 between the hops; the control plane is not counted")
 
 

@@ -7,6 +7,7 @@ class Scenario:
     name: str
     title: str
     protocol: str = "h1"  # what the client speaks: h1, or h2 in cleartext with prior knowledge
+    upstream_protocol: str = ""  # what the origin speaks, when it is not the client's protocol
     client_tls: bool = False
     hops: int = 1
     tcp: bool = False  # the proxy sees only bytes; the load still is HTTP/1.1, so that figures compare
@@ -17,6 +18,10 @@ class Scenario:
     streams: int = 1
     open_connections: int = 64  # at the stated rate
     rate_factor: float = 0.7
+
+    @property
+    def upstream(self):
+        return self.upstream_protocol or self.protocol
 
 
 ALL = [

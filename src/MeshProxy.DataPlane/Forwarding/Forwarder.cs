@@ -5,6 +5,7 @@ using MeshProxy.DataPlane.Failures;
 using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Routing;
 using MeshProxy.DataPlane.Telemetry;
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.DataPlane.Upstream;
 using MeshProxy.Http;
 using MeshProxy.Http.Fields;
@@ -62,7 +63,7 @@ internal sealed class Forwarder : IExchangeObserver
     private CorsPolicy? _cors;
     private byte[] _origin = [];
     private int _originLength;
-    private Task _pumping = Task.CompletedTask;
+    private ValueTask _pumping;
     private bool _pumpRunning;
     private long _heldBody;
     private bool _isHeld;
@@ -172,7 +173,7 @@ internal sealed class Forwarder : IExchangeObserver
         }
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder))]
     private async ValueTask ServeAsync()
     {
         Begin();
@@ -458,7 +459,7 @@ internal sealed class Forwarder : IExchangeObserver
     }
 
     /// <summary>Sends the request head, and the body or its beginning.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]
     private async ValueTask<bool> SendAsync(HttpClientExchange upstream)
     {
         var request = _downstream.Request;
@@ -555,7 +556,9 @@ internal sealed class Forwarder : IExchangeObserver
         _pump ??= new RequestPump { Completed = OnRequestPumped, BrokenOff = OnRequestBroken, TooLarge = OnRequestTooLarge };
         _pump.Grpc = _grpc == GrpcKind.Grpc ? _record.Meters : null;
         _pumpRunning = true;
+#pragma warning disable CA2012 // awaited once, in EndRequestBodyAsync
         _pumping = _pump.RunAsync(_requestBody, upstream, _traffic);
+#pragma warning restore CA2012
     }
 
     private bool IsWhole(in BodyChunk chunk) =>
@@ -682,7 +685,7 @@ internal sealed class Forwarder : IExchangeObserver
     }
 
     /// <summary>Relays the response. A failure is returned only while the downstream's response has not started.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]
     private async ValueTask<Failure> RelayAsync(HttpClientExchange upstream, RouteBackend backend)
     {
         ReleaseHeldBody();
@@ -779,7 +782,7 @@ internal sealed class Forwarder : IExchangeObserver
 
     /// <summary>The endpoint has accepted a tunnel: from here on nothing ends it but its two ends, the idle limit, a timeout that the route or the caller set, or
     /// the deadline of a drain.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]
     private async ValueTask<Failure> TunnelAsync(HttpClientExchange upstream, RouteBackend backend)
     {
         // What the downstream is sent in its own version (RFC 8441 section 5).
@@ -826,7 +829,7 @@ internal sealed class Forwarder : IExchangeObserver
             : new Failure(FailureCause.DownstreamLeft, FailureStage.Relaying, RetrySafety.Never, Initiator.Peer, end.Detail ?? "downstream_left");
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder))]
     private async ValueTask FailAsync(Failure failure)
     {
         _record.Failure = failure;
@@ -874,7 +877,7 @@ internal sealed class Forwarder : IExchangeObserver
     }
 
     /// <summary>The attempt is over, one way or the other: gives the exchange, the endpoint and the permit back. Does nothing the second time.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder))]
     private async ValueTask EndAttemptAsync()
     {
         if (!_hasPlace)
@@ -913,7 +916,7 @@ internal sealed class Forwarder : IExchangeObserver
     }
 
     /// <summary>The response is complete; a request that still comes is not wanted any more (RFC 9113 section 8.1: NO_ERROR; HTTP/1.1: the connection ends).</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder))]
     private async ValueTask EndRequestBodyAsync()
     {
         ReleaseHeldBody();

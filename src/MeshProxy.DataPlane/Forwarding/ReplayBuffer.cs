@@ -1,4 +1,5 @@
 using System.Buffers;
+using MeshProxy.DataPlane.Transport;
 
 namespace MeshProxy.DataPlane.Forwarding;
 
@@ -9,15 +10,16 @@ internal sealed class ReplayBuffer
     /// <summary>Linkerd's number. What it means for a caller: a larger body that meets a dying endpoint gets 503.</summary>
     public const int MaxBytes = 64 * 1024;
 
-    private byte[] _bytes = [];
-    private int _length;
+    private Block? _head;
+    private Block? _tail;
+    private long _length;
 
     /// <summary>False once the body was too large.</summary>
     public bool IsWhole { get; private set; } = true;
 
-    public ReadOnlySequence<byte> Content => new(_bytes, 0, _length);
+    public ReadOnlySequence<byte> Content => _head is { } head ? new ReadOnlySequence<byte>(head, 0, _tail!, _tail!.End) : ReadOnlySequence<byte>.Empty;
 
-    public void Append(ReadOnlySequence<byte> data)
+    public void Append(in ReadOnlySequence<byte> data)
     {
         if (!IsWhole)
         {
@@ -31,19 +33,11 @@ internal sealed class ReplayBuffer
             return;
         }
 
-        var needed = _length + (int)data.Length;
-        if (_bytes.Length < needed)
+        _length += data.Length;
+        foreach (var memory in data)
         {
-            var larger = ArrayPool<byte>.Shared.Rent(Math.Max(4096, needed));
-            _bytes.AsSpan(0, _length).CopyTo(larger);
-            var length = _length;
-            Release();
-            _bytes = larger;
-            _length = length;
+            Append(memory.Span);
         }
-
-        data.CopyTo(_bytes.AsSpan(_length));
-        _length = needed;
     }
 
     /// <summary>Gives the memory back and begins anew.</summary>
@@ -53,14 +47,34 @@ internal sealed class ReplayBuffer
         IsWhole = true;
     }
 
+    private void Append(ReadOnlySpan<byte> bytes)
+    {
+        while (!bytes.IsEmpty)
+        {
+            if (_tail is not { Free: > 0 } tail)
+            {
+                // Most bodies fit into the first, small one.
+                tail = BlockPool.Shared.Rent(large: _tail is not null);
+                _tail?.Append(tail);
+                _head ??= tail;
+                _tail = tail;
+            }
+
+            var count = Math.Min(bytes.Length, tail.Free);
+            bytes[..count].CopyTo(tail.FreeMemory.Span);
+            tail.End += count;
+            bytes = bytes[count..];
+        }
+    }
+
     private void Release()
     {
-        if (_bytes.Length > 0)
+        while (_head is { } head)
         {
-            ArrayPool<byte>.Shared.Return(_bytes);
+            _head = head.Release();
         }
 
-        _bytes = [];
+        _tail = null;
         _length = 0;
     }
 }

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Runtime.CompilerServices;
 using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Telemetry;
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.Http;
 
 namespace MeshProxy.DataPlane.Forwarding;
@@ -58,7 +59,8 @@ internal sealed class RequestPump
 
     /// <summary>Moves the body to <paramref name="first"/>, and to whatever is attached later, until it ends, breaks off, is longer than
     /// <paramref name="traffic"/> allows, or is stopped.</summary>
-    public async Task RunAsync(HttpBodyReader body, IHttpBodyWriter first, ClientTraffic traffic)
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder))]
+    public async ValueTask RunAsync(HttpBodyReader body, IHttpBodyWriter first, ClientTraffic traffic)
     {
         _target = first;
         while (true)
@@ -184,7 +186,7 @@ internal sealed class RequestPump
         Broken = default;
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]
     private async ValueTask<bool> WriteAsync(BodyChunk chunk, HttpBodyReader body)
     {
         while (true)

@@ -26,6 +26,7 @@ internal sealed class EventLoop
     private static int s_next;
 
     private readonly Lock _gate = new();
+    private readonly int _number;
     private readonly int _epoll;
     private readonly Queue<IEventTarget> _again = new();
     private (IEventTarget? Target, uint Generation)[] _slots = new (IEventTarget?, uint)[256];
@@ -35,6 +36,7 @@ internal sealed class EventLoop
 
     private EventLoop(int number)
     {
+        _number = number;
         _epoll = LinuxSocket.EpollCreate(0x80000);
         if (_epoll < 0)
         {
@@ -46,6 +48,9 @@ internal sealed class EventLoop
 
     /// <summary>The process's loops, one for each processor.</summary>
     public static EventLoop[] All { get; } = [.. Enumerable.Range(0, Environment.ProcessorCount).Select(number => new EventLoop(number))];
+
+    /// <summary>The number of the calling thread's loop, from 0; on a thread that is none, the number of loops.</summary>
+    public static int CurrentNumber => t_current is { } current ? current._number : Environment.ProcessorCount;
 
     /// <summary>True on this loop's own thread.</summary>
     public bool IsCurrent => t_current == this;

@@ -91,7 +91,7 @@ internal sealed class TlsChannel : ByteChannel
         }
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]
     private async ValueTask<int> ReceiveAsync()
     {
         try
@@ -121,7 +121,7 @@ internal sealed class TlsChannel : ByteChannel
     }
 
     // False: the connection is broken.
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]
     private async ValueTask<bool> SendAsync()
     {
         try

@@ -62,7 +62,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     private readonly ClusterMeters _meters;
     private readonly Http1ClientOptions _http1Options;
     private readonly Http2Options _http2Options;
-    private readonly List<HttpClientConnection> _idle = [];
+    private readonly IdleConnections _idle = new();
     private readonly Queue<LeaseTicket> _waiters = new();
     private readonly ConcurrentDictionary<HttpClientConnection, UpstreamConnection> _live = new();
     private volatile UpstreamConnection[] _connections = [];
@@ -121,7 +121,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         lock (_gate)
         {
             // What came free since TryTake stands on the idle stack; what comes free from here on finds the waiter.
-            idle = TakeIdle();
+            idle = _idle.TryOpenExchange();
             isRetired = idle is null && _retired;
             if (idle is null && !isRetired)
             {
@@ -263,24 +263,8 @@ internal sealed class UpstreamPool : IClientConnectionObserver
 
         lock (_gate)
         {
-            return TakeIdle();
+            return _idle.TryOpenExchange();
         }
-    }
-
-    // The newest first: the others age and are closed. A connection that died while idle answers null, and the next one is tried.
-    private HttpClientExchange? TakeIdle()
-    {
-        while (_idle.Count > 0)
-        {
-            var connection = _idle[^1];
-            _idle.RemoveAt(_idle.Count - 1);
-            if (connection.TryOpenExchange() is { } exchange)
-            {
-                return exchange;
-            }
-        }
-
-        return null;
     }
 
     /// <summary>Gives the connection's free places to waiters; an HTTP/1.1 connection that nobody waits for goes to the idle stack.</summary>

@@ -32,13 +32,16 @@ public readonly ref struct FieldLine
 
 /// <summary>
 /// The field lines of one message, in order, with their bytes in one buffer that is kept from message to message: filling it allocates nothing in
-/// steady state. Names are stored in lower case, known names not at all. Spans it returns are valid until the next call that adds.
+/// steady state; one that stays empty (trailers are rare) has none. Names are stored in lower case, known names not at all. Spans it returns are valid until the next call that adds.
 /// Bounds are enforced by the parsers that fill it. Not thread-safe.
 /// </summary>
 public sealed class FieldMap
 {
-    private byte[] _bytes = new byte[512];
-    private Entry[] _entries = new Entry[16];
+    private const int LeastBytes = 512;
+    private const int LeastEntries = 16;
+
+    private byte[] _bytes = [];
+    private Entry[] _entries = [];
     private int _used;
     private ulong _known;
 
@@ -213,7 +216,7 @@ public sealed class FieldMap
         const int KeptBytes = 8 * 1024;
         if (_bytes.Length > KeptBytes)
         {
-            _bytes = new byte[512];
+            _bytes = [];
         }
 
         _used = 0;
@@ -260,7 +263,7 @@ public sealed class FieldMap
     {
         if (_bytes.Length - _used < length)
         {
-            Array.Resize(ref _bytes, (int)BitOperations.RoundUpToPowerOf2((uint)(_used + length)));
+            Array.Resize(ref _bytes, Math.Max(LeastBytes, (int)BitOperations.RoundUpToPowerOf2((uint)(_used + length))));
         }
 
         var span = _bytes.AsSpan(_used, length);
@@ -272,7 +275,7 @@ public sealed class FieldMap
     {
         if (Count == _entries.Length)
         {
-            Array.Resize(ref _entries, Count * 2);
+            Array.Resize(ref _entries, Math.Max(LeastEntries, Count * 2));
         }
 
         _entries[Count++] = entry;

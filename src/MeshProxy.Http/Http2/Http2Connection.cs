@@ -98,8 +98,6 @@ internal sealed class Http2Connection
 
     public AbuseGuard Guard { get; }
 
-    public SegmentPool Segments { get; } = new();
-
     public MessageFields Fields { get; }
 
     /// <summary>Streams that count against the stream limit. Under the lock.</summary>

@@ -36,7 +36,6 @@ internal sealed class Http2Stream
     {
         Connection = connection;
         Owner = owner;
-        Received = new ReceiveBuffer(connection.Segments);
         Body = new Http2BodyReader(this);
     }
 
@@ -75,7 +74,7 @@ internal sealed class Http2Stream
     public long FirstByteAt { get; set; } = -1;
 
     // Receiving.
-    public ReceiveBuffer Received { get; }
+    public ReceiveBuffer Received { get; } = new();
 
     public ReceiveWindow ReceiveWindow;
 

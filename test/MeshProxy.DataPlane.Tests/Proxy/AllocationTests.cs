@@ -1,64 +1,118 @@
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 
 namespace MeshProxy.DataPlane.Tests.Proxy;
 
-/// <summary>What one exchange through the whole proxy allocates, once it is warm. Both ends are threads with blocking sockets, which allocate nothing.</summary>
+/// <summary>
+/// What exchanges through the whole proxy allocate once it is warm, more of them in flight at once than there are processors: nothing. Both ends are threads
+/// with blocking sockets, which allocate nothing themselves. The executable is held to the same by bench/allocations.
+/// </summary>
 [NonParallelizable]
 internal sealed class AllocationTests
 {
-    private const int Warm = 2000;
-    private const int Measured = 5000;
+    private const int Connections = 16;
+    private const int WarmRounds = 300;
+    private const int MeasuredRounds = 30;
+    private const int Windows = 20;
 
-    // Bytes for each exchange, meters and the tick included, the access log not: the test's sink keeps every line.
-    private const double Budget = 1200;
+    private static readonly byte[] s_answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"u8.ToArray();
 
     [TestCase("GET / HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: test\r\n\r\n")]
     [TestCase("POST /pay HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 7\r\n\r\npayment")]
-    public async Task An_exchange_stays_within_its_budget(string request)
+    [TestCase("POST /pay HTTP/1.1\r\nHost: shop.example\r\nTransfer-Encoding: chunked\r\n\r\n7\r\npayment\r\n0\r\n\r\n")]
+    public async Task Exchanges_allocate_nothing(string request)
     {
+        // The executable has none, and every wait that begins under one is posted.
+        SynchronizationContext.SetSynchronizationContext(null);
         using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        listener.Listen(16);
-        var answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"u8.ToArray();
-        var server = new Thread(() =>
+        listener.Listen(Connections);
+        var end = request[^4..];
+        for (var i = 0; i < Connections; i++)
         {
-            using var socket = listener.Accept();
-            socket.NoDelay = true;
-            var buffer = new byte[4096];
-            while (socket.Receive(buffer) > 0)
-            {
-                socket.Send(answer);
-            }
-        });
-        server.Start();
+            StartThread(() => Answer(listener, Encoding.ASCII.GetBytes(end)));
+        }
+
         await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), (IPEndPoint)listener.LocalEndPoint!), logs: false);
-        var each = 0.0;
-        var client = new Thread(() =>
+        var least = long.MaxValue;
+        var client = StartThread(() => least = Ask(proxy.EndPoint(), Encoding.ASCII.GetBytes(request)));
+        await Task.Run(client.Join).WaitAsync(Wire.Patience);
+        Assert.That(least, Is.Zero);
+    }
+
+    // Whatever else the test process does can only add to a window: the least of them is what the exchanges need.
+    private static long Ask(IPEndPoint proxy, byte[] request)
+    {
+        var buffer = new byte[4096];
+        var sockets = new Socket[Connections];
+        for (var i = 0; i < Connections; i++)
         {
-            using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-            socket.Connect(proxy.EndPoint());
-            var bytes = System.Text.Encoding.ASCII.GetBytes(request);
-            var buffer = new byte[4096];
-            var before = 0L;
-            for (var i = 0; i < Warm + Measured; i++)
+            sockets[i] = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+            sockets[i].Connect(proxy);
+        }
+
+        var least = long.MaxValue;
+        Rounds(WarmRounds);
+        for (var window = 0; window < Windows; window++)
+        {
+            var before = GC.GetTotalAllocatedBytes(precise: true);
+            Rounds(MeasuredRounds);
+            least = Math.Min(least, GC.GetTotalAllocatedBytes(precise: true) - before);
+        }
+
+        Array.ForEach(sockets, socket => socket.Dispose());
+        return least;
+
+        void Rounds(int count)
+        {
+            for (var round = 0; round < count; round++)
             {
-                if (i == Warm)
+                foreach (var socket in sockets)
                 {
-                    before = GC.GetTotalAllocatedBytes(precise: true);
+                    socket.Send(request);
                 }
 
-                socket.Send(bytes);
-                while (!buffer.AsSpan(0, socket.Receive(buffer)).EndsWith("ok"u8))
+                foreach (var socket in sockets)
                 {
+                    ReadUntil(socket, buffer, "ok"u8);
                 }
             }
+        }
+    }
 
-            each = (GC.GetTotalAllocatedBytes(precise: true) - before) / (double)Measured;
-        });
-        client.Start();
-        await Task.Run(client.Join).WaitAsync(Wire.Patience);
-        await TestContext.Out.WriteLineAsync($"{each:0} bytes for each exchange");
-        Assert.That(each, Is.LessThan(Budget));
+    private static void Answer(Socket listener, byte[] endOfRequest)
+    {
+        using var socket = listener.Accept();
+        socket.NoDelay = true;
+        var buffer = new byte[4096];
+        while (ReadUntil(socket, buffer, endOfRequest))
+        {
+            socket.Send(s_answer);
+        }
+    }
+
+    private static bool ReadUntil(Socket socket, byte[] buffer, ReadOnlySpan<byte> end)
+    {
+        var length = 0;
+        while (length < end.Length || !buffer.AsSpan(0, length).EndsWith(end))
+        {
+            var count = socket.Receive(buffer.AsSpan(length));
+            if (count == 0)
+            {
+                return false;
+            }
+
+            length += count;
+        }
+
+        return true;
+    }
+
+    private static Thread StartThread(Action run)
+    {
+        var thread = new Thread(() => run()) { IsBackground = true };
+        thread.Start();
+        return thread;
     }
 }
