@@ -326,6 +326,21 @@ internal sealed class GatewayTests
         range.Headers.Range = new System.Net.Http.Headers.RangeHeaderValue(6, 10);
         using var partial = await http.SendAsync(range);
         Assert.That((partial.StatusCode, await partial.Content.ReadAsStringAsync()), Is.EqualTo((HttpStatusCode.PartialContent, "nginx")));
+
+        // Its compression is its own: the bytes go through as they are, in chunks that nginx did not count.
+        using var compressed = new HttpRequestMessage(HttpMethod.Get, "http://shop.example/index.html") { Version = HttpVersion.Version20 };
+        compressed.Headers.AcceptEncoding.ParseAdd("gzip");
+        using var zipped = await http.SendAsync(compressed);
+        Assert.That(zipped.Content.Headers.ContentEncoding, Is.EqualTo(new[] { "gzip" }));
+        using var unzipped = new StreamReader(new System.IO.Compression.GZipStream(await zipped.Content.ReadAsStreamAsync(), System.IO.Compression.CompressionMode.Decompress));
+        Assert.That(await unzipped.ReadToEndAsync(), Has.Length.EqualTo(240_000));
+
+        // A length that belongs to no body.
+        using var conditional = new HttpRequestMessage(HttpMethod.Get, "http://shop.example/index.html") { Version = HttpVersion.Version20 };
+        conditional.Headers.IfNoneMatch.Add(partial.Headers.ETag!);
+        using var unchanged = await http.SendAsync(conditional);
+        Assert.That((unchanged.StatusCode, unchanged.Headers.ETag, (await unchanged.Content.ReadAsByteArrayAsync()).Length), Is.EqualTo((HttpStatusCode.NotModified, partial.Headers.ETag, 0)));
+        Assert.That(await http.GetStringAsync("http://shop.example/index.html"), Has.Length.EqualTo(240_000));
     }
 
     [TestCase("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400)]
