@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Text;
 
 namespace MeshProxy.Http.Http2;
 
@@ -12,9 +11,6 @@ internal static class FieldSyntax
     private static readonly SearchValues<byte> s_lowerCaseToken = SearchValues.Create("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"u8);
 
     private static readonly SearchValues<byte> s_scheme = SearchValues.Create("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-."u8);
-
-    private static readonly SearchValues<byte> s_authority =
-        SearchValues.Create("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-._~%!$&'()*+,;=:[]"u8);
 
     // Everything below the space but HTAB, and DEL.
     private static readonly SearchValues<byte> s_controls = SearchValues.Create(
@@ -29,22 +25,9 @@ internal static class FieldSyntax
 
     public static bool IsScheme(ReadOnlySpan<byte> value) => !value.IsEmpty && !value.ContainsAnyExcept(s_scheme);
 
-    /// <summary>An authority without user information.</summary>
-    public static bool IsAuthority(ReadOnlySpan<byte> value) => !value.ContainsAnyExcept(s_authority);
-
     /// <summary>"/..." or "*"; no white space, controls or fragment.</summary>
     public static bool IsPath(ReadOnlySpan<byte> value) =>
         !value.IsEmpty && (value[0] == (byte)'/' || (value.Length == 1 && value[0] == (byte)'*')) && !value.ContainsAny(s_notInPath);
 
     public static bool HasControls(ReadOnlySpan<byte> value) => value.ContainsAny(s_controls);
-
-    /// <summary>Compares after case and default port.</summary>
-    public static bool IsSameAuthority(ReadOnlySpan<byte> a, ReadOnlySpan<byte> b, ReadOnlySpan<byte> scheme) =>
-        Ascii.EqualsIgnoreCase(WithoutDefaultPort(a, scheme), WithoutDefaultPort(b, scheme));
-
-    private static ReadOnlySpan<byte> WithoutDefaultPort(ReadOnlySpan<byte> authority, ReadOnlySpan<byte> scheme)
-    {
-        var port = scheme.SequenceEqual("https"u8) ? ":443"u8 : ":80"u8;
-        return authority.EndsWith(port) ? authority[..^port.Length] : authority;
-    }
 }

@@ -28,6 +28,7 @@ internal sealed class Http2Connection
 
     private int[]? _resetIds;
     private int _resetCount;
+    private SkippedStreams _skipped;
     private ReceiveWindow _window;
     private BandwidthEstimator _bandwidth;
     private long _unread;
@@ -82,7 +83,7 @@ internal sealed class Http2Connection
         Writer = new ConnectionWriter(this, output, Limits);
         Guard = new AbuseGuard(Limits);
         Fields = new MessageFields(Limits, options.AllowExtendedConnect);
-        _decoder = new HpackDecoder(Limits.MaxHpackTableBytes);
+        _decoder = HpackDecoder.ForConnection(Limits.MaxHpackTableBytes);
         _window = new ReceiveWindow(65_535);
         _bandwidth = new BandwidthEstimator(Limits.InitialStreamWindowBytes, Math.Max(Limits.InitialStreamWindowBytes, Limits.MaxStreamWindowBytes));
         _linear = new byte[256];
@@ -104,7 +105,7 @@ internal sealed class Http2Connection
     public int OpenStreams => _streams.Count;
 
     /// <summary>The highest stream that the opener opened: the peer on the server side, we on the client side.</summary>
-    public int LastStreamId { get; set; }
+    public int LastStreamId { get; private set; }
 
     /// <summary>Streams the peer allows at once; unlimited until it says so, within reason.</summary>
     public int PeerMaxStreams { get; private set; } = 100;
@@ -214,31 +215,13 @@ internal sealed class Http2Connection
         var limits = Limits;
         lock (Gate)
         {
-            if (_role.IsServer)
-            {
-                Span<(SettingId, uint)> settings =
-                [
-                    (SettingId.MaxConcurrentStreams, (uint)limits.MaxConcurrentStreams),
-                    (SettingId.MaxHeaderListSize, (uint)limits.MaxFieldListBytes),
-                    (SettingId.NoRfc7540Priorities, 1),
-                    (SettingId.InitialWindowSize, (uint)limits.InitialStreamWindowBytes),
-                    (SettingId.EnableConnectProtocol, 1),
-                ];
-                Writer.WriteSettings(Options.AllowExtendedConnect ? settings : settings[..^1]);
-                _prefaceSeen = false;
-            }
-            else
+            if (!_role.IsServer)
             {
                 Writer.WriteRaw(ClientPreface);
-                Writer.WriteSettings(
-                [
-                    (SettingId.EnablePush, 0),
-                    (SettingId.MaxHeaderListSize, (uint)limits.MaxFieldListBytes),
-                    (SettingId.InitialWindowSize, (uint)limits.InitialStreamWindowBytes),
-                ]);
-                _prefaceSeen = true;
             }
 
+            _prefaceSeen = !_role.IsServer;
+            WriteOurSettings();
             _settingsUnacknowledged++;
             var more = limits.ConnectionWindowBytes - _window.Size;
             if (more > 0)
@@ -249,6 +232,34 @@ internal sealed class Http2Connection
         }
 
         FlushBatch.Request(Writer);
+    }
+
+    private void WriteOurSettings()
+    {
+        Span<(SettingId, uint)> settings = stackalloc (SettingId, uint)[6];
+        var count = 0;
+        settings[count++] = (SettingId.MaxHeaderListSize, (uint)Limits.MaxFieldListBytes);
+        settings[count++] = (SettingId.InitialWindowSize, (uint)Limits.InitialStreamWindowBytes);
+        if (Limits.MaxHpackTableBytes != HpackDynamicTable.InitialSize)
+        {
+            settings[count++] = (SettingId.HeaderTableSize, (uint)Limits.MaxHpackTableBytes);
+        }
+
+        if (!_role.IsServer)
+        {
+            settings[count++] = (SettingId.EnablePush, 0);
+            Writer.WriteSettings(settings[..count]);
+            return;
+        }
+
+        settings[count++] = (SettingId.MaxConcurrentStreams, (uint)Limits.MaxConcurrentStreams);
+        settings[count++] = (SettingId.NoRfc7540Priorities, 1);
+        if (Options.AllowExtendedConnect)
+        {
+            settings[count++] = (SettingId.EnableConnectProtocol, 1);
+        }
+
+        Writer.WriteSettings(settings[..count]);
     }
 
     private static ReadOnlySpan<byte> ClientPreface => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8;
@@ -462,9 +473,9 @@ internal sealed class Http2Connection
             return Fail(Http2ErrorCode.ProtocolError, "data_on_stream_0");
         }
 
-        if (!FramePayload.TryStripPadding(header, ref payload))
+        if (FramePayload.StripPadding(header, ref payload) is var error and not Http2ErrorCode.NoError)
         {
-            return Fail(Http2ErrorCode.ProtocolError, "invalid_padding");
+            return Fail(error, "invalid_padding");
         }
 
         var endStream = header.Has(FrameFlags.EndStream);
@@ -568,14 +579,15 @@ internal sealed class Http2Connection
             return Fail(Http2ErrorCode.ProtocolError, "headers_on_stream_0");
         }
 
-        if (!FramePayload.TryReadHeaders(header, ref payload, out var dependency))
+        if (FramePayload.ReadHeaders(header, ref payload, out var dependency) is var error and not Http2ErrorCode.NoError)
         {
-            return Fail(Http2ErrorCode.ProtocolError, "invalid_padding");
+            return Fail(error, "invalid_padding");
         }
 
         if (dependency == header.StreamId)
         {
-            return Fail(Http2ErrorCode.ProtocolError, "stream_depends_on_itself");
+            // A stream error (RFC 7540 section 5.3.1), but the block must be decoded.
+            Fields.Condemn("stream_depends_on_itself");
         }
 
         lock (Gate)
@@ -752,6 +764,7 @@ internal sealed class Http2Connection
                 if (_settingsUnacknowledged > 0)
                 {
                     _settingsUnacknowledged--;
+                    _decoder.OnSettingsAcknowledged();
                 }
             }
 
@@ -835,6 +848,8 @@ internal sealed class Http2Connection
 
                 Writer.OnPeerMaxFrameBytes(value);
                 return true;
+            case SettingId.NoRfc7540Priorities:
+                return value <= 1 || Fail(Http2ErrorCode.ProtocolError, "invalid_no_rfc7540_priorities");
             case SettingId.EnableConnectProtocol:
                 if (value > 1)
                 {
@@ -992,7 +1007,9 @@ internal sealed class Http2Connection
         {
             if (!WasResetByUs(streamId))
             {
-                return Fail(Http2ErrorCode.StreamClosed, "headers_on_closed_stream");
+                return _skipped.Contains(streamId)
+                    ? Fail(Http2ErrorCode.ProtocolError, "lower_stream_number")
+                    : Fail(Http2ErrorCode.StreamClosed, "headers_on_closed_stream");
             }
 
             return Guard.Charge(AbuseKind.IgnoredFrame) || Abuse(AbuseKind.IgnoredFrame);
@@ -1074,12 +1091,19 @@ internal sealed class Http2Connection
 
     public bool TryGetStream(int id, out Http2Stream stream) => _streams.TryGetValue(id, out stream!);
 
+    /// <summary>A number was used, whatever became of its stream.</summary>
+    public void NoteOpened(int id)
+    {
+        _skipped.Note(LastStreamId, id);
+        LastStreamId = id;
+    }
+
     public void AddStream(Http2Stream stream, int id)
     {
         stream.Id = id;
         stream.SendWindow = _peerInitialWindow;
         stream.ReceiveWindow = new ReceiveWindow(Limits.InitialStreamWindowBytes);
-        LastStreamId = id;
+        NoteOpened(id);
         _openedSinceTick = true;
         _streams.Add(id, stream);
     }
@@ -1342,7 +1366,8 @@ internal sealed class Http2Connection
         return Guard.Charge(AbuseKind.ProvokedReset) || Abuse(AbuseKind.ProvokedReset);
     }
 
-    private bool IsIdle(int streamId) => streamId > LastStreamId || (streamId & 1) == 0;
+    // Beyond the last GOAWAY everything is as good as closed: its frames are discarded (RFC 9113 section 6.8).
+    private bool IsIdle(int streamId) => (streamId & 1) == 0 || (streamId > LastStreamId && !IsFinalGoAwaySent);
 
     private void RememberReset(int id)
     {

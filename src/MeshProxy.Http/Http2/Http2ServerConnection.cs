@@ -119,7 +119,10 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
             }
             else
             {
-                engine.LastStreamId = engine.IsFinalGoAwaySent ? engine.LastStreamId : streamId;
+                if (!engine.IsFinalGoAwaySent)
+                {
+                    engine.NoteOpened(streamId);
+                }
             }
         }
 
@@ -265,7 +268,7 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
         var body = RejectionObserver is { } observer ? observer.OnRejected(this, exchange.Request, answer, Engine.Fields.Detail) : default;
         lock (Engine.Gate)
         {
-            Engine.LastStreamId = streamId;
+            Engine.NoteOpened(streamId);
             if (answer is null)
             {
                 Engine.RefuseStream(streamId, Http2ErrorCode.ProtocolError);

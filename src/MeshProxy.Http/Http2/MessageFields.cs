@@ -36,6 +36,7 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
     private uint _pseudoSeen;
     private bool _regularSeen;
     private bool _hostSeen;
+    private string? _condemned;
     private bool _pathIsAsterisk;
     private long _contentLength;
     private byte[] _cookies = new byte[256];
@@ -70,6 +71,9 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
 
     /// <summary>For blocks that only have to keep HPACK in step.</summary>
     public void BeginDiscard() => Begin(null, null, null);
+
+    /// <summary>Makes the next block malformed, whatever is in it.</summary>
+    public void Condemn(string detail) => _condemned = detail;
 
     /// <summary>Judges the whole block.</summary>
     public FieldBlockVerdict End()
@@ -161,6 +165,11 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
         _contentLength = -1;
         _cookieLength = 0;
         _cookieCount = 0;
+        if (_condemned is { } detail)
+        {
+            Malformed(detail);
+            _condemned = null;
+        }
     }
 
     private void OnPseudo(PseudoField pseudo, ReadOnlySpan<byte> value)
@@ -183,7 +192,7 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
                 case PseudoField.Scheme when FieldSyntax.IsScheme(value):
                     request.SetScheme(value);
                     return;
-                case PseudoField.Authority when FieldSyntax.IsAuthority(value):
+                case PseudoField.Authority when AuthorityRules.IsValid(value):
                     request.SetAuthority(value);
                     return;
                 case PseudoField.Path when FieldSyntax.IsPath(value):
@@ -290,8 +299,7 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
     // RFC 9113 section 8.3.1: a Host that names something else than :authority makes the request malformed.
     private void OnHost(RequestHead request, ReadOnlySpan<byte> value)
     {
-        if (!FieldSyntax.IsAuthority(value) || (!request.Authority.IsEmpty && !FieldSyntax.IsSameAuthority(request.Authority, value, request.Scheme))
-            || (_hostSeen && request.Authority.IsEmpty))
+        if (_hostSeen || !AuthorityRules.IsValid(value) || (!request.Authority.IsEmpty && !AuthorityRules.AreEqual(request.Authority, value, request.Scheme)))
         {
             Malformed("host_disagrees_with_authority");
             return;

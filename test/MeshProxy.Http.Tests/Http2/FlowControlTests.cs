@@ -62,6 +62,37 @@ public sealed class FlowControlTests
         Assert.That(Body(server.Peer.Receive(), 1), Has.Length.EqualTo(10));
     }
 
+    public static IEnumerable<TestCaseData> Windows()
+    {
+        (string Name, (byte[] Sent, int Received)[] Steps)[] rows =
+        [
+            ("6.5.3: settings apply in order", [([.. Frame(Settings, 0, 0, [.. Setting(4, 100), .. Setting(4, 1)]), .. Frame(Headers, 5, 1, Get)], 1)]),
+            ("6.9.1: a window of one byte", [([.. Frame(Settings, 0, 0, Setting(4, 1)), .. Frame(Headers, 5, 1, Get)], 1), (Frame(WindowUpdate, 0, 1, UInt32(2)), 2)]),
+            ("6.9.2: a window that opens after HEADERS", [([.. Frame(Settings, 0, 0, Setting(4, 0)), .. Frame(Headers, 5, 1, Get)], 0), (Frame(Settings, 0, 0, Setting(4, 1)), 1)]),
+            ("6.9.2: a negative window", [
+                ([.. Frame(Settings, 0, 0, Setting(4, 3)), .. Frame(Headers, 5, 1, Get)], 3), (Frame(Settings, 0, 0, Setting(4, 2)), 0), (Frame(WindowUpdate, 0, 1, UInt32(1)), 0),
+                (Frame(WindowUpdate, 0, 1, UInt32(1)), 1)]),
+            ("6.9.2: a negative window that grows by settings", [
+                ([.. Frame(Settings, 0, 0, Setting(4, 100)), .. Frame(Headers, 5, 1, Get)], 100), (Frame(Settings, 0, 0, Setting(4, 0)), 0), (Frame(Settings, 0, 0, Setting(4, 107)), 7)]),
+            ("6.9.2: streams that are opened later have the new window", [
+                ([.. Frame(Settings, 0, 0, Setting(4, 5)), .. Frame(Headers, 5, 1, Get)], 5), ([.. Frame(Settings, 0, 0, Setting(4, 9)), .. Frame(Headers, 5, 3, Get)], 4 + 9)]),
+        ];
+        return rows.Select(row => new TestCaseData((object)row.Steps).SetName(row.Name));
+    }
+
+    [TestCaseSource(nameof(Windows))]
+    public void Window((byte[] Sent, int Received)[] steps)
+    {
+        var server = new ServerUnderTest(Large);
+        foreach (var (sent, received) in steps)
+        {
+            server.Peer.Send(sent);
+            var frames = server.Peer.Receive();
+            Assert.That(frames.Where(frame => frame.Type == Data).Sum(frame => frame.Payload.Length), Is.EqualTo(received));
+            Assert.That(frames.Any(frame => frame.Type is Reset or GoAway), Is.False);
+        }
+    }
+
     [Test]
     public void A_stalled_reader_does_not_stall_its_neighbours()
     {

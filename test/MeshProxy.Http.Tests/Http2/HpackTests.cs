@@ -98,6 +98,45 @@ public sealed class HpackTests
         Assert.That(decoder.Decode(Hex("20 3f e1 1f be"), new Lines()), Is.EqualTo(HpackVerdict.Malformed));
     }
 
+    [TestCase("20 82", true, TestName = "a smaller size in time")]
+    [TestCase("3f e1 01 82", true, TestName = "the size in time")]
+    [TestCase("82", false, TestName = "size update missing")]
+    [TestCase("82 3f e1 01", false, TestName = "size update late")]
+    [TestCase("3f e1 1f 82", false, TestName = "size update too large")]
+    public void A_smaller_table_than_the_protocols_must_be_answered(string hex, bool isLegal)
+    {
+        var decoder = HpackDecoder.ForConnection(256);
+        Assert.That(DecodeAll(decoder, Hex("400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572")), Has.Length.EqualTo(1), "before it has seen our SETTINGS the peer has 4096 bytes");
+        Assert.That(DecodeAll(decoder, Hex("be")), Has.Length.EqualTo(1));
+        decoder.OnSettingsAcknowledged();
+        Assert.That(decoder.Decode(Hex(hex), new Lines()), Is.EqualTo(isLegal ? HpackVerdict.Ok : HpackVerdict.Malformed));
+        if (isLegal)
+        {
+            Assert.That(decoder.Decode(Hex("82"), new Lines()), Is.EqualTo(HpackVerdict.Ok), "once is enough");
+        }
+    }
+
+    [Test]
+    public void A_larger_table_than_the_protocols_begins_with_its_size()
+    {
+        var decoder = HpackDecoder.ForConnection(8192);
+        var encoder = new HpackEncoder(8192);
+        var block = new byte[8192];
+        for (var i = 0; i < 400; i++)
+        {
+            if (i == 200)
+            {
+                decoder.OnSettingsAcknowledged();
+                encoder.OnPeerTableSize(8192);
+            }
+
+            var fields = new FieldMap();
+            fields.Add("name"u8, Encoding.ASCII.GetBytes($"{i % 71:d60}"));
+            var length = encoder.EncodeTrailers(fields, block);
+            Assert.That(DecodeAll(decoder, block[..length]), Is.EqualTo(new[] { $"name: {i % 71:d60}" }));
+        }
+    }
+
     [Test]
     public void Huffman_round_trips_every_byte()
     {

@@ -21,17 +21,53 @@ internal enum HpackVerdict : byte
 }
 
 /// <summary>Decodes field blocks (RFC 7541 section 6). One for each connection, owned by its read loop.</summary>
-internal sealed class HpackDecoder(int maxTableSize)
+internal sealed class HpackDecoder
 {
     private const int KeptScratch = 8 * 1024;
 
-    private readonly HpackDynamicTable _table = new(maxTableSize);
+    private readonly HpackDynamicTable _table;
     private byte[] _nameScratch = new byte[256];
     private byte[] _valueScratch = new byte[1024];
+
+    // What a size update may ask for; and what it may ask for once our SETTINGS are acknowledged.
+    private int _largest;
+    private readonly int _announced;
+    private bool _isUpdateDue;
+
+    /// <summary>Makes a decoder whose table has its largest size from the start.</summary>
+    public HpackDecoder(int maxTableSize)
+    {
+        _table = new HpackDynamicTable(maxTableSize);
+        _largest = _announced = maxTableSize;
+    }
+
+    private HpackDecoder(int largest, int announced)
+    {
+        _table = new HpackDynamicTable(largest);
+        _table.SetMaxSize(HpackDynamicTable.InitialSize);
+        _largest = largest;
+        _announced = announced;
+    }
+
+    /// <summary>Makes the decoder of a connection that announces <paramref name="announced"/>: until that is acknowledged the peer goes by the protocol's own
+    /// first size.</summary>
+    public static HpackDecoder ForConnection(int announced) => new(Math.Max(announced, HpackDynamicTable.InitialSize), announced);
+
+    /// <summary>The peer has seen the size that we announced. If that is below the table's, its next block must begin with an update (RFC 7541 section 4.2).</summary>
+    public void OnSettingsAcknowledged()
+    {
+        _largest = _announced;
+        _isUpdateDue = _table.MaxSize > _announced;
+    }
 
     /// <summary>Decodes one whole block.</summary>
     public HpackVerdict Decode(ReadOnlySpan<byte> block, IFieldLineSink sink)
     {
+        if (_isUpdateDue && (block.IsEmpty || (block[0] & 0xe0) != 0x20))
+        {
+            return HpackVerdict.Malformed;
+        }
+
         var position = 0;
         var sizeUpdateAllowed = true;
         while (position < block.Length)
@@ -54,12 +90,13 @@ internal sealed class HpackDecoder(int maxTableSize)
             else if ((first & 0xe0) == 0x20)
             {
                 // Dynamic table size update (section 6.3): only before the first field line (section 4.2).
-                if (!sizeUpdateAllowed || !HpackInteger.TryRead(block, ref position, 5, out var size) || size > _table.Limit)
+                if (!sizeUpdateAllowed || !HpackInteger.TryRead(block, ref position, 5, out var size) || size > _largest)
                 {
                     return HpackVerdict.Malformed;
                 }
 
                 _table.SetMaxSize(size);
+                _isUpdateDue = false;
                 continue;
             }
             else

@@ -7,6 +7,9 @@ namespace MeshProxy.Http.Http2.Hpack;
 /// </summary>
 internal sealed class HpackDynamicTable
 {
+    /// <summary>The size that both ends begin with (RFC 9113 section 6.5.2), in bytes.</summary>
+    public const int InitialSize = 4096;
+
     /// <summary>What an entry costs beside its bytes (RFC 7541 section 4.1).</summary>
     public const int EntryOverhead = 32;
 

@@ -31,6 +31,7 @@ internal sealed class HpackEncoder
     public HpackEncoder(int maxTableSize)
     {
         _table = new HpackDynamicTable(maxTableSize);
+        _table.SetMaxSize(Math.Min(maxTableSize, HpackDynamicTable.InitialSize));
         _links = new Link[Math.Max(1, maxTableSize / HpackDynamicTable.EntryOverhead)];
     }
 
