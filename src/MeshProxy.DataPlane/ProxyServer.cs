@@ -75,7 +75,7 @@ public sealed class ProxyServer : IAsyncDisposable
         var random = new Random(System.Security.Cryptography.RandomNumberGenerator.GetInt32(int.MaxValue));
         var clusterServices = new ClusterServices(connector, identity, options.TrustDomain, telemetry.Meters, time, random);
         _clusters = new ClusterStore(clusterServices, options.ApplicationAddress);
-        var traffic = new ClientTrafficCompiler(time, (reason, code, detail) => ProxyLog.BrokenConnection(_log, reason, code, detail));
+        var traffic = new ClientTrafficCompiler(time, (reason, code, detail) => ProxyLog.BrokenConnection(_log, reason, code, detail), telemetry.Meters.OnDownstreamAbuse);
         _compiler = new SnapshotCompiler(_clusters, telemetry.Meters, traffic, options.Namespace);
         var forwarding = new ForwardingServices(telemetry, time, new RequestIdSource(), new ForwardingLimits(), _log);
         _services = new ProxyServices(options, _cell, forwarding, connector, clusterServices, new ConnectionRegistry(), demand, traffic, _log);

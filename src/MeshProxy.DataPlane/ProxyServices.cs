@@ -75,7 +75,7 @@ internal sealed class ProxyServices(
 
         await codec.RunAsync(downstream);
         Registry.Remove(entry);
-        Forwarding.Telemetry.Meters.OnConnectionClosed(downstream.Direction);
+        Forwarding.Telemetry.Meters.OnConnectionClosed(downstream.Direction, codec.CloseReason);
         if (codec is Http1ServerConnection { EndedAbruptly: true })
         {
             // A response that was cut off must not look whole: an orderly end is how a body without length ends.

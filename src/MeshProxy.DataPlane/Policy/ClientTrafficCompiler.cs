@@ -12,10 +12,13 @@ internal sealed class ClientTrafficCompiler
     private readonly Http2Options _mesh;
     private readonly ClientTraffic[] _defaults;
 
-    public ClientTrafficCompiler(TimeProvider time, Http2ErrorReporter onError)
+    /// <param name="time">The clock.</param>
+    /// <param name="onError">Told why HTTP/2 connections end by an error.</param>
+    /// <param name="onAbuse">Told what the guards of HTTP/2 connections act on.</param>
+    public ClientTrafficCompiler(TimeProvider time, Http2ErrorReporter? onError = null, Action<string>? onAbuse = null)
     {
         _http = new Http1ServerOptions { Date = new DateField(time) };
-        _mesh = new Http2Options { Limits = Http2Limits.Mesh, TimeProvider = time, OnError = onError };
+        _mesh = new Http2Options { Limits = Http2Limits.Mesh, TimeProvider = time, OnError = onError, OnAbuse = onAbuse };
         _defaults = [.. Enum.GetValues<Direction>().Select(direction => Make(ClientTrafficConfig.Default, direction))];
     }
 

@@ -9,9 +9,16 @@ internal sealed class ClusterMeters
     private readonly StripedCounter?[] _mirrors = new StripedCounter?[Enum.GetValues<MirrorResult>().Length];
     private int _connectionsOpen;
 
-    public ClusterMeters(string cluster) => Cluster = cluster;
+    public ClusterMeters(string cluster, Action<string> onHttp2Abuse)
+    {
+        Cluster = cluster;
+        OnHttp2Abuse = onHttp2Abuse;
+    }
 
     public string Cluster { get; }
+
+    /// <summary>Counts what a guard of the HTTP/2 codec did on a connection to an endpoint; over all clusters.</summary>
+    public Action<string> OnHttp2Abuse { get; }
 
     /// <summary>Connections to its endpoints that are open now.</summary>
     public int ConnectionsOpen => Volatile.Read(ref _connectionsOpen);

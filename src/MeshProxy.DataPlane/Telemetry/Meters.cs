@@ -1,4 +1,6 @@
 using MeshProxy.DataPlane.Failures;
+using MeshProxy.Http;
+using MeshProxy.Http.Http2;
 using Prometheus;
 
 namespace MeshProxy.DataPlane.Telemetry;
@@ -22,6 +24,9 @@ public sealed class Meters
     /// <summary>Upper bounds of the duration buckets in seconds: from an in-memory answer to beyond the default timeout of 15 s.</summary>
     private static readonly double[] DurationBounds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60];
 
+    private const string Downstream = "downstream";
+    private const string Upstream = "upstream";
+
     private static readonly string[] RequestLabels = ["direction", "service", "route", "code", "flag"];
     private static readonly string[] DurationLabels = ["direction", "service", "route"];
 
@@ -43,7 +48,9 @@ public sealed class Meters
     private readonly Counter _attempts;
     private readonly Counter _mirrors;
     private readonly Gauge _upstreamOpen;
+    private readonly Counter _closes;
     private readonly Counter _refusals;
+    private readonly Counter _http2Abuse;
     private readonly Counter _tcpConnections;
     private readonly Counter _tcpBytes;
     private readonly Gauge _configRevision;
@@ -82,6 +89,15 @@ public sealed class Meters
         _upstreamOpen = factory.CreateGauge("meshproxy_upstream_connections_open", "Connections to endpoints that are open now.", "cluster");
         var open = factory.CreateGauge("meshproxy_connections_open", "Downstream connections that are open now.", "direction");
         var total = factory.CreateCounter("meshproxy_connections_total", "Downstream connections by how they are secured.", "direction", "tls");
+        _closes = factory.CreateCounter("meshproxy_connection_closes_total", "Downstream HTTP connections that have ended, by why.", "direction", "reason");
+        _http2Abuse = factory.CreateCounter("meshproxy_http2_abuse_total", "Streams and connections that a guard of the HTTP/2 codec refused or ended.", "side", "kind");
+        foreach (var kind in Http2AbuseKinds.All)
+        {
+            // From the start, so that an alert on their rise sees the first one.
+            _http2Abuse.WithLabels(Downstream, kind);
+            _http2Abuse.WithLabels(Upstream, kind);
+        }
+
         _refusals = factory.CreateCounter("meshproxy_connection_refusals_total", "Downstream connections that were refused.", "direction", "reason");
         _tcpConnections = factory.CreateCounter("meshproxy_tcp_connections_total", "Opaque connections that have ended.", "direction", "service", "flag");
         _tcpBytes = factory.CreateCounter("meshproxy_tcp_bytes_total", "Bytes of opaque connections.", "direction", "service", "way");
@@ -163,8 +179,21 @@ public sealed class Meters
         meters.Open.Inc();
     }
 
-    /// <summary>A connection that <see cref="OnConnectionOpened"/> was told has ended.</summary>
-    internal void OnConnectionClosed(Direction direction) => _directions[(int)direction].Open.Dec();
+    /// <summary>A connection that <see cref="OnConnectionOpened"/> was told has ended; an HTTP connection says why.</summary>
+    internal void OnConnectionClosed(Direction direction, ConnectionCloseReason reason = ConnectionCloseReason.None)
+    {
+        _directions[(int)direction].Open.Dec();
+        if (reason != ConnectionCloseReason.None)
+        {
+            _closes.WithLabels(Directions.Label(direction), CloseReasonNames.Of(reason)).Inc();
+        }
+    }
+
+    /// <summary>A guard of the HTTP/2 codec acted on a connection from a downstream.</summary>
+    internal void OnDownstreamAbuse(string kind) => _http2Abuse.WithLabels(Downstream, kind).Inc();
+
+    /// <summary>A guard of the HTTP/2 codec acted on a connection to an endpoint.</summary>
+    internal void OnUpstreamAbuse(string kind) => _http2Abuse.WithLabels(Upstream, kind).Inc();
 
     /// <summary>A downstream connection was refused. The reason is a constant such as "plaintext_refused", never peer data.</summary>
     internal void OnConnectionRefused(Direction direction, string reason)
@@ -233,7 +262,7 @@ public sealed class Meters
                 }
             }
 
-            series = new ClusterSeries(new ClusterMeters(cluster));
+            series = new ClusterSeries(new ClusterMeters(cluster, OnUpstreamAbuse));
             _clusters.Add(cluster, series);
             return series.Meters;
         }

@@ -84,7 +84,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         _meters = meters;
         _time = time;
         _http1Options = UpstreamCodecs.Http1(options);
-        _http2Options = UpstreamCodecs.Http2(options, time);
+        _http2Options = UpstreamCodecs.Http2(options, time, meters.OnHttp2Abuse);
         _multiplexes = key.Version != HttpProtocolVersion.Http11;
     }
 

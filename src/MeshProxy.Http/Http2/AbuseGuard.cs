@@ -1,8 +1,9 @@
 namespace MeshProxy.Http.Http2;
 
-/// <summary>What a peer can do too often without breaking the protocol.</summary>
+/// <summary>What a peer can do too often, or too much of, without breaking the protocol.</summary>
 internal enum AbuseKind : byte
 {
+    // Buckets of the guard, in the order of its limits.
     PeerReset,
     ProvokedReset,
     Ping,
@@ -11,6 +12,22 @@ internal enum AbuseKind : byte
     EmptyFrame,
     WindowUpdate,
     TinyData,
+
+    // Bounds of one thing.
+    Continuation,
+    FieldBlock,
+    SettingsList,
+    StreamLimit,
+    UnreadBytes,
+    StalledStream,
+    StalledConnection,
+}
+
+/// <summary>The names of what <see cref="Http2Options.OnAbuse"/> tells.</summary>
+public static class Http2AbuseKinds
+{
+    /// <summary>All of them: a closed set, fit for a label.</summary>
+    public static IReadOnlyList<string> All { get; } = [.. Enum.GetValues<AbuseKind>().Select(AbuseGuard.Detail)];
 }
 
 /// <summary>
@@ -77,7 +94,7 @@ internal sealed class AbuseGuard(Http2Limits limits)
         }
     }
 
-    /// <summary>The name of a kind's limit, for logs and metrics.</summary>
+    /// <summary>A kind's name, for logs and metrics.</summary>
     public static string Detail(AbuseKind kind) => kind switch
     {
         AbuseKind.PeerReset => "rapid_reset",
@@ -87,7 +104,14 @@ internal sealed class AbuseGuard(Http2Limits limits)
         AbuseKind.IgnoredFrame => "ignored_frame_flood",
         AbuseKind.EmptyFrame => "empty_frame_flood",
         AbuseKind.WindowUpdate => "window_update_flood",
-        _ => "tiny_data_frames",
+        AbuseKind.TinyData => "tiny_data_frames",
+        AbuseKind.Continuation => "continuation_flood",
+        AbuseKind.FieldBlock => "field_block_too_large",
+        AbuseKind.SettingsList => "settings_list_too_long",
+        AbuseKind.StreamLimit => "too_many_streams",
+        AbuseKind.UnreadBytes => "too_much_unread",
+        AbuseKind.StalledStream => "stream_stalled",
+        _ => "connection_stalled",
     };
 
     private void Pay(AbuseKind kind, int count)

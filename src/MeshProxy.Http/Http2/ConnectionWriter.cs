@@ -81,6 +81,9 @@ internal sealed class ConnectionWriter : IFlushTarget
     /// <summary>Position up to which bytes were handed to the transport.</summary>
     public long FlushStarted => _flushStarted;
 
+    /// <summary>Position up to which bytes have left, while a flush is under way; -1 when there is none to wait for. Under the lock.</summary>
+    public long FlushProgress => _isFlushing ? _flushed : -1;
+
     public bool HasUnflushed => Volatile.Read(ref _appended) != Volatile.Read(ref _flushStarted);
 
     private long Unsent => _appended - _flushed;
@@ -547,6 +550,7 @@ internal sealed class ConnectionWriter : IFlushTarget
     {
         var count = (int)data.Length;
         stream.SendWindow -= count;
+        stream.SentBytes += count;
         SendWindow -= count;
         AppendHeader(count, FrameType.Data, endStream ? FrameFlags.EndStream : (byte)0, stream.Id);
         foreach (var memory in data)

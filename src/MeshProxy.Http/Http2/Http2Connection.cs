@@ -73,6 +73,9 @@ internal sealed class Http2Connection
     private long _closedAt = -1;
     private long _drainPingAt = -1;
     private bool _drainPingOutstanding;
+    private long _stallsJudgedAt = -1;
+    private long _flushProgress = -1;
+    private long _flushStalledSince;
 
     public Http2Connection(IHttp2Role role, PipeReader input, PipeWriter output, Http2Options options)
     {
@@ -187,25 +190,29 @@ internal sealed class Http2Connection
     /// <summary>Ends the read loop from any thread.</summary>
     public void Stop(ConnectionCloseReason reason, Http2ErrorCode code, string? detail, bool cancelFlush = false)
     {
+        bool isFirst;
+        lock (Gate)
+        {
+            isFirst = !_stopRequested;
+            if (isFirst)
+            {
+                _stopReason = reason;
+                _stopCode = code;
+                _stopDetail = detail;
+                _stopRequested = true;
+            }
+        }
+
         if (cancelFlush)
         {
+            // After the reason is set: the flush that this breaks stops the loop as well, and knows less.
             Writer.Abort();
         }
 
-        lock (Gate)
+        if (isFirst)
         {
-            if (_stopRequested)
-            {
-                return;
-            }
-
-            _stopReason = reason;
-            _stopCode = code;
-            _stopDetail = detail;
-            _stopRequested = true;
+            _input.CancelPendingRead();
         }
-
-        _input.CancelPendingRead();
     }
 
     public void OnOutputBroken() => Stop(ConnectionCloseReason.TransportError, Http2ErrorCode.NoError, null);
@@ -618,7 +625,7 @@ internal sealed class Http2Connection
 
         if (++_blockFrames > Limits.MaxContinuationFrames)
         {
-            return Fail(Http2ErrorCode.EnhanceYourCalm, "continuation_flood", ConnectionCloseReason.Abuse);
+            return Abuse(AbuseKind.Continuation);
         }
 
         if (!AppendToBlock(payload))
@@ -641,7 +648,7 @@ internal sealed class Http2Connection
     {
         if (_blockLength + fragment.Length > Limits.MaxFieldListBytes * 4)
         {
-            return Fail(Http2ErrorCode.EnhanceYourCalm, "field_block_too_large", ConnectionCloseReason.Abuse);
+            return Abuse(AbuseKind.FieldBlock);
         }
 
         if (_block.Length < _blockLength + fragment.Length)
@@ -765,15 +772,21 @@ internal sealed class Http2Connection
                 {
                     _settingsUnacknowledged--;
                     _decoder.OnSettingsAcknowledged();
+                    return true;
                 }
-            }
 
-            return true;
+                return Guard.Charge(AbuseKind.Settings) || Abuse(AbuseKind.Settings);
+            }
         }
 
         if (payload.Length % 6 != 0)
         {
             return Fail(Http2ErrorCode.FrameSizeError, "settings_size");
+        }
+
+        if (payload.Length > Limits.MaxSettingsPerFrame * 6)
+        {
+            return Abuse(AbuseKind.SettingsList);
         }
 
         Deferred deferred;
@@ -885,13 +898,13 @@ internal sealed class Http2Connection
         var drainAnswered = false;
         lock (Gate)
         {
+            if (!Guard.Charge(AbuseKind.Ping))
+            {
+                return Abuse(AbuseKind.Ping);
+            }
+
             if (!header.Has(FrameFlags.Ack))
             {
-                if (!Guard.Charge(AbuseKind.Ping))
-                {
-                    return Abuse(AbuseKind.Ping);
-                }
-
                 Writer.WritePing(opaque, isAck: true);
                 return true;
             }
@@ -926,6 +939,11 @@ internal sealed class Http2Connection
         if (payload.Length < 8)
         {
             return Fail(Http2ErrorCode.FrameSizeError, "goaway_size");
+        }
+
+        if (!OnIgnored())
+        {
+            return false;
         }
 
         _role.OnGoAway(FramePayload.ReadUInt31(payload), (Http2ErrorCode)FramePayload.ReadUInt32(payload[4..]));
@@ -991,7 +1009,7 @@ internal sealed class Http2Connection
     {
         HpackVerdict.Ok => true,
         HpackVerdict.Malformed => Fail(Http2ErrorCode.CompressionError, "invalid_field_block"),
-        _ => Fail(Http2ErrorCode.EnhanceYourCalm, "field_block_too_large", ConnectionCloseReason.Abuse),
+        _ => Abuse(AbuseKind.FieldBlock),
     };
 
     /// <summary>A block for a stream that is not open any more: keeps HPACK in step; an error unless we reset the stream ourselves.</summary>
@@ -1408,7 +1426,14 @@ internal sealed class Http2Connection
         return false;
     }
 
-    public bool Abuse(AbuseKind kind) => Fail(Http2ErrorCode.EnhanceYourCalm, AbuseGuard.Detail(kind), ConnectionCloseReason.Abuse);
+    /// <summary>Ends the connection because of what the peer did too much of.</summary>
+    public bool Abuse(AbuseKind kind)
+    {
+        TellAbuse(kind);
+        return Fail(Http2ErrorCode.EnhanceYourCalm, AbuseGuard.Detail(kind), ConnectionCloseReason.Abuse);
+    }
+
+    public void TellAbuse(AbuseKind kind) => Options.OnAbuse?.Invoke(AbuseGuard.Detail(kind));
 
     // ---- Time ----
 
@@ -1428,6 +1453,7 @@ internal sealed class Http2Connection
         string? detail = null;
         var ping = false;
         var drainPingLate = false;
+        Deferred deferred = default;
         lock (Gate)
         {
             if (IsClosed)
@@ -1442,12 +1468,20 @@ internal sealed class Http2Connection
             else
             {
                 Judge(now, ref reason, ref code, ref detail, ref ping, ref drainPingLate);
+                if (reason == ConnectionCloseReason.None)
+                {
+                    ping |= JudgeStalls(now, ref reason, ref code, ref detail);
+                }
+
+                deferred = Writer.TakeDeferred();
             }
         }
 
+        Run(deferred);
         if (reason != ConnectionCloseReason.None)
         {
-            Stop(reason, code, detail, cancelFlush: IsClosed || detail == "ping_timeout");
+            // Who does not answer, or does not read, is not waited for; who is late with SETTINGS is told.
+            Stop(reason, code, detail, cancelFlush: IsClosed || (reason == ConnectionCloseReason.KeepAliveTimeout && code != Http2ErrorCode.SettingsTimeout));
         }
         else if (drainPingLate)
         {
@@ -1458,6 +1492,55 @@ internal sealed class Http2Connection
         {
             FlushBatch.Request(Writer);
         }
+    }
+
+    // Peers that do not take what is written for them (slow readers, windows that stay shut). A tenth of the timeout is precise enough, and keeps the walk over
+    // all streams rare. Under the lock.
+    private bool JudgeStalls(long now, ref ConnectionCloseReason reason, ref Http2ErrorCode code, ref string? detail)
+    {
+        var timeout = (long)Limits.StallTimeout.TotalMilliseconds;
+        if (_stallsJudgedAt >= 0 && now - _stallsJudgedAt < timeout / 10)
+        {
+            return false;
+        }
+
+        _stallsJudgedAt = now;
+        var progress = Writer.FlushProgress;
+        if (progress < 0 || progress != _flushProgress)
+        {
+            _flushProgress = progress;
+            _flushStalledSince = now;
+        }
+        else if (now - _flushStalledSince >= timeout)
+        {
+            TellAbuse(AbuseKind.StalledConnection);
+            (reason, code, detail) = (ConnectionCloseReason.KeepAliveTimeout, Http2ErrorCode.EnhanceYourCalm, AbuseGuard.Detail(AbuseKind.StalledConnection));
+            return false;
+        }
+
+        var anyEnded = false;
+        foreach (var stream in _streams.Values)
+        {
+            if (!stream.HasPendingWrite)
+            {
+                stream.StalledSince = -1;
+            }
+            else if (stream.StalledSince < 0 || stream.SentBytes - stream.SentBytesThen >= Limits.MinReadBytes)
+            {
+                stream.StalledSince = now;
+                stream.SentBytesThen = stream.SentBytes;
+            }
+            else if (now - stream.StalledSince >= timeout)
+            {
+                // Removing the stream at hand leaves the walk valid.
+                TellAbuse(AbuseKind.StalledStream);
+                const Http2ErrorCode Code = Http2ErrorCode.EnhanceYourCalm;
+                ResetStream(stream, Code, new StreamEnd(StreamResetReason.TimedOut, Initiator.Peer, (uint)Code, AbuseGuard.Detail(AbuseKind.StalledStream)));
+                anyEnded = true;
+            }
+        }
+
+        return anyEnded;
     }
 
     // Under the lock.

@@ -61,10 +61,14 @@ public sealed record Http2Limits
     /// Peer: GOAWAY ENHANCE_YOUR_CALM.</summary>
     public int MaxPings { get; init; } = 1000;
 
-    /// <summary>SETTINGS frames, likewise. Default 100.</summary>
+    /// <summary>Settings of one SETTINGS frame. Default 32 (nghttp2): each change of the initial window touches every stream.
+    /// Peer: GOAWAY ENHANCE_YOUR_CALM.</summary>
+    public int MaxSettingsPerFrame { get; init; } = 32;
+
+    /// <summary>SETTINGS frames, and acknowledgements that nobody asked for, likewise. Default 100.</summary>
     public int MaxSettingsFrames { get; init; } = 100;
 
-    /// <summary>PRIORITY, unknown and late frames (for closed streams), likewise. Default 1000.</summary>
+    /// <summary>PRIORITY, GOAWAY, unknown and late frames (for closed streams), likewise. Default 1000.</summary>
     public int MaxIgnoredFrames { get; init; } = 1000;
 
     /// <summary>DATA frames that carry neither bytes nor END_STREAM, likewise. Default 100.</summary>
@@ -75,6 +79,14 @@ public sealed record Http2Limits
 
     /// <summary>DATA frames below 128 bytes that a small window forces on us while more is waiting, likewise. Default 2000.</summary>
     public int MaxTinyDataFrames { get; init; } = 2000;
+
+    /// <summary>For a peer that lets us write: within it a stream with waiting DATA must be able to send <see cref="MinReadBytes"/>, and a flush must end. Default
+    /// 5 min (Envoy's stream idle timeout). Peer: RST_STREAM ENHANCE_YOUR_CALM, or the transport is closed.</summary>
+    public TimeSpan StallTimeout { get; init; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>What a peer must take of a stream's waiting DATA within <see cref="StallTimeout"/>, bytes. Default 1024: a window of one byte now and then is
+    /// no progress.</summary>
+    public int MinReadBytes { get; init; } = 1024;
 
     /// <summary>For the preface and the first SETTINGS, and for a field block from its first to its last frame. Default 10 s.
     /// Peer: GOAWAY PROTOCOL_ERROR, close reason head timeout.</summary>

@@ -18,6 +18,10 @@ public sealed record Http2Options
     /// <summary>Told about errors.</summary>
     public Http2ErrorReporter? OnError { get; init; }
 
+    /// <summary>Told each time that a guard refuses or ends a stream, or ends the connection: one of <see cref="Http2AbuseKinds"/>. Any thread, perhaps under
+    /// the connection's lock: count, and return.</summary>
+    public Action<string>? OnAbuse { get; init; }
+
     /// <summary>Whether requests with CONNECT and :protocol are taken (RFC 8441): announced in SETTINGS by servers.</summary>
     public bool AllowExtendedConnect { get; init; }
 

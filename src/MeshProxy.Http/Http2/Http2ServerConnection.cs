@@ -212,6 +212,11 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
         lock (Engine.Gate)
         {
             Engine.RefuseStream(streamId, Http2ErrorCode.RefusedStream);
+            if (isProvoked || Engine.IsOverloaded)
+            {
+                Engine.TellAbuse(isProvoked ? AbuseKind.StreamLimit : AbuseKind.UnreadBytes);
+            }
+
             return !isProvoked || !Engine.AreSettingsAcknowledged || Engine.Guard.Charge(AbuseKind.ProvokedReset)
                 || Engine.Abuse(AbuseKind.ProvokedReset);
         }

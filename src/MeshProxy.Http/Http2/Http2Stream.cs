@@ -70,6 +70,14 @@ internal sealed class Http2Stream
     /// <summary>Waits for window or buffer space: one writer at a time, so one signal for body writes and flushes.</summary>
     public Signal<bool> WriteSignal { get; } = new();
 
+    /// <summary>DATA bytes framed so far.</summary>
+    public long SentBytes { get; set; }
+
+    /// <summary>Since when less than enough of it was taken, and how much had been sent then; -1 while nothing waits. Set by ticks.</summary>
+    public long StalledSince { get; set; } = -1;
+
+    public long SentBytesThen { get; set; }
+
     /// <summary>Where in the connection's output the stream's first frame begins; -1 before.</summary>
     public long FirstByteAt { get; set; } = -1;
 
@@ -119,6 +127,8 @@ internal sealed class Http2Stream
         PendingData = default;
         HasPendingWrite = false;
         FirstByteAt = -1;
+        SentBytes = 0;
+        StalledSince = -1;
         Trailers.Clear();
         HasReceivedHead = false;
         HasReceivedEnd = false;

@@ -268,6 +268,22 @@ internal sealed class FlagTests
     }
 
     [Test]
+    public async Task Abuse_of_HTTP2_is_counted()
+    {
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), ScriptedServer.Closed()));
+        await using var client = await proxy.DialAsync();
+        await client.BeginHttp2Async();
+        await client.SendFrameAsync(Frame.Settings, 0, 0, new byte[33 * 6]);
+        var goAway = await client.ReadFrameAsync(Frame.GoAway);
+        Assert.That(goAway.Payload[7], Is.EqualTo(11), "ENHANCE_YOUR_CALM");
+        await client.ReadToEndAsync();
+        await TestProxy.EventuallyAsync(() => proxy.Server.DescribeConnections().Count == 0, "it is closed");
+        var metrics = System.Text.Encoding.UTF8.GetString(await proxy.Telemetry.Meters.ExportAsync());
+        Assert.That(metrics, Does.Contain("meshproxy_http2_abuse_total{side=\"downstream\",kind=\"settings_list_too_long\"} 1"));
+        Assert.That(metrics, Does.Contain("meshproxy_connection_closes_total{direction=\"gateway\",reason=\"abuse\"} 1"));
+    }
+
+    [Test]
     public async Task DPE_an_oversized_HTTP2_head_is_answered_431()
     {
         await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), ScriptedServer.Closed()));

@@ -34,6 +34,36 @@ internal sealed class MetersTests
     }
 
     [Test]
+    public async Task WhatTheGuardsOfHttp2DoIsCountedFromZero()
+    {
+        var meters = new Meters(TimeProvider.System);
+        meters.OnDownstreamAbuse("rapid_reset");
+        meters.ForCluster("shop/payments:80").OnHttp2Abuse("stream_stalled");
+        var text = await ExportAsync(meters);
+        foreach (var kind in MeshProxy.Http.Http2.Http2AbuseKinds.All)
+        {
+            Assert.That(text, Does.Contain($"meshproxy_http2_abuse_total{{side=\"downstream\",kind=\"{kind}\"}} {(kind == "rapid_reset" ? 1 : 0)}\n"));
+            Assert.That(text, Does.Contain($"meshproxy_http2_abuse_total{{side=\"upstream\",kind=\"{kind}\"}} {(kind == "stream_stalled" ? 1 : 0)}\n"));
+        }
+    }
+
+    [Test]
+    public async Task EveryCloseReasonHasALabel()
+    {
+        var meters = new Meters(TimeProvider.System);
+        var reasons = Enum.GetValues<MeshProxy.Http.ConnectionCloseReason>().Where(reason => reason != MeshProxy.Http.ConnectionCloseReason.None).ToArray();
+        foreach (var reason in reasons)
+        {
+            meters.OnConnectionClosed(Direction.Gateway, reason);
+        }
+
+        var text = await ExportAsync(meters);
+        Assert.That(reasons.Select(CloseReasonNames.Of).Distinct().Count(), Is.EqualTo(reasons.Length));
+        Assert.That(reasons, Has.All.Matches<MeshProxy.Http.ConnectionCloseReason>(reason =>
+            text.Contains($"meshproxy_connection_closes_total{{direction=\"gateway\",reason=\"{CloseReasonNames.Of(reason)}\"}} 1\n", StringComparison.Ordinal)));
+    }
+
+    [Test]
     public async Task BeyondTheCapSeriesShareTheOverflow()
     {
         var meters = new Meters(TimeProvider.System);

@@ -144,6 +144,7 @@ public sealed class FlowControlTests
         server.Peer.Receive();
         server.Request(3);
         Assert.That(server.Peer.Receive().Single().Code, Is.EqualTo((uint)Http2ErrorCode.RefusedStream));
+        Assert.That(server.Abuse, Is.EqualTo(new[] { "too_much_unread" }));
     }
 
     [Test]

@@ -106,7 +106,7 @@ internal sealed class ServerUnderTest : IRejectionObserver
         var duplex = new MeshProxy.Testing.InMemoryDuplex(pause);
         Errors = [];
         Connection = new Http2ServerConnection(
-            duplex.Server.Input, duplex.Server.Output, (options ?? new Http2Options()) with { OnError = (_, code, detail) => Errors.Add((code, detail)) })
+            duplex.Server.Input, duplex.Server.Output, (options ?? new Http2Options()) with { OnError = (_, code, detail) => Errors.Add((code, detail)), OnAbuse = Abuse.Add })
         {
             RejectionObserver = this,
         };
@@ -128,6 +128,9 @@ internal sealed class ServerUnderTest : IRejectionObserver
     public Task Run { get; }
 
     public List<(Http2ErrorCode Code, string Detail)> Errors { get; }
+
+    /// <summary>What its guards acted on.</summary>
+    public List<string> Abuse { get; } = [];
 
     /// <summary>What the connection refused by itself: the status it answered (0: reset), and why.</summary>
     public List<(int Status, string Detail)> Rejected { get; } = [];
