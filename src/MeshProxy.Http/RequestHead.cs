@@ -55,6 +55,10 @@ public sealed class RequestHead
     public bool ExpectsContinue => !EndsStream && Version != HttpProtocolVersion.Http10
         && Fields.TryGet(KnownField.Expect, out var expectation) && Ascii.EqualsIgnoreCase(expectation, "100-continue"u8);
 
+    /// <summary>Which of the control data came never-indexed, a bit for each pseudo-field: whoever passes them on in HPACK must encode them so as well
+    /// (RFC 7541 section 6.2.3).</summary>
+    internal byte NeverIndexed { get; set; }
+
     /// <summary>The fields, in order of arrival.</summary>
     public FieldMap Fields { get; } = new();
 
@@ -95,6 +99,7 @@ public sealed class RequestHead
         Version = other.Version;
         EndsStream = other.EndsStream;
         ContentLength = other.ContentLength;
+        NeverIndexed = other.NeverIndexed;
         Fields.AddAll(other.Fields);
     }
 
@@ -107,5 +112,6 @@ public sealed class RequestHead
         Version = HttpProtocolVersion.Http11;
         EndsStream = false;
         ContentLength = -1;
+        NeverIndexed = 0;
     }
 }

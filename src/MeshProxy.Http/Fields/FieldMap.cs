@@ -65,7 +65,9 @@ public sealed class FieldMap
     public void Add(ReadOnlySpan<byte> name, ReadOnlySpan<byte> value, bool isSensitive = false)
     {
         var known = KnownFields.Parse(name);
-        Append(new Entry(known == KnownField.Other ? StoreLower(name) : default, Store(value), known, isSensitive || KnownFields.IsSensitive(known)));
+        Append(known == KnownField.Other
+            ? new Entry(StoreLower(name), Store(value), known, isSensitive || KnownFields.IsSensitive(name))
+            : new Entry(default, Store(value), known, isSensitive || KnownFields.IsSensitive(known)));
     }
 
     /// <summary>Adds a line with a known name.</summary>
@@ -78,7 +80,7 @@ public sealed class FieldMap
 
     /// <summary>Adds a line with a name that is known not to be a <see cref="KnownField"/>; spares the parsers a second look at it.</summary>
     internal void AddUnknown(ReadOnlySpan<byte> name, ReadOnlySpan<byte> value) =>
-        Append(new Entry(StoreLower(name), Store(value), KnownField.Other, false));
+        Append(new Entry(StoreLower(name), Store(value), KnownField.Other, KnownFields.IsSensitive(name)));
 
     /// <summary>Adds every line of <paramref name="other"/>.</summary>
     public void AddAll(FieldMap other)

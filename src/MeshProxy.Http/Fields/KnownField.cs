@@ -141,6 +141,20 @@ public static class KnownFields
     public static bool IsSensitive(KnownField field) => field is KnownField.Authorization or KnownField.ProxyAuthorization or KnownField.Cookie
         or KnownField.SetCookie or KnownField.IdempotencyKey;
 
+    /// <summary>As <see cref="IsSensitive(KnownField)"/>, for names that are no <see cref="KnownField"/>; any case.</summary>
+    public static bool IsSensitive(ReadOnlySpan<byte> name) => name.Length switch
+    {
+        7 => EqualsIgnoringCase(name, "api-key"u8),
+        9 => EqualsIgnoringCase(name, "x-api-key"u8),
+        12 => EqualsIgnoringCase(name, "x-auth-token"u8) || EqualsIgnoringCase(name, "x-csrf-token"u8) || EqualsIgnoringCase(name, "x-xsrf-token"u8),
+        14 => EqualsIgnoringCase(name, "x-access-token"u8) || EqualsIgnoringCase(name, "x-goog-api-key"u8),
+        17 => EqualsIgnoringCase(name, "x-idempotency-key"u8),
+        19 => EqualsIgnoringCase(name, "authentication-info"u8),
+        20 => EqualsIgnoringCase(name, "x-amz-security-token"u8),
+        25 => EqualsIgnoringCase(name, "proxy-authentication-info"u8) || EqualsIgnoringCase(name, "x-forwarded-authorization"u8),
+        _ => false,
+    };
+
     /// <summary>The field named by <paramref name="name"/>, in any case, or <see cref="KnownField.Other"/>.</summary>
     public static KnownField Parse(ReadOnlySpan<byte> name)
     {

@@ -141,7 +141,7 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
 
         if (name.Pseudo != PseudoField.None)
         {
-            OnPseudo(name.Pseudo, value);
+            OnPseudo(name.Pseudo, value, neverIndexed);
             return true;
         }
 
@@ -172,7 +172,7 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
         }
     }
 
-    private void OnPseudo(PseudoField pseudo, ReadOnlySpan<byte> value)
+    private void OnPseudo(PseudoField pseudo, ReadOnlySpan<byte> value, bool neverIndexed)
     {
         var bit = 1u << (int)pseudo;
         if (_regularSeen || (_pseudoSeen & bit) != 0)
@@ -184,6 +184,7 @@ internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnec
         _pseudoSeen |= bit;
         if (_request is { } request)
         {
+            request.NeverIndexed |= (byte)(neverIndexed ? bit : 0);
             switch (pseudo)
             {
                 case PseudoField.Method when FieldSyntax.IsToken(value):

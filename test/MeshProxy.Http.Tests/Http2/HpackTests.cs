@@ -185,6 +185,86 @@ public sealed class HpackTests
         }
     }
 
+    [TestCase("www.example.com", "f1e3c2e5f23a6ba0ab90f4ff", TestName = "C.4.1 string")]
+    [TestCase("no-cache", "a8eb10649cbf", TestName = "C.4.2 string")]
+    [TestCase("custom-value", "25a849e95bb8e8b4bf", TestName = "C.4.3 string")]
+    [TestCase("Mon, 21 Oct 2013 20:13:21 GMT", "d07abe941054d444a8200595040b8166e082a62d1bff", TestName = "C.6.1 string")]
+    [TestCase("foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1", "94e7821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007", TestName = "C.6.3 string")]
+    public void Huffman_encodes_as_the_RFC_does(string text, string hex)
+    {
+        var source = Encoding.ASCII.GetBytes(text);
+        var target = new byte[Huffman.EncodedLength(source)];
+        Assert.That(Huffman.Encode(source, target), Is.EqualTo(target.Length));
+        Assert.That(target, Is.EqualTo(Hex(hex)));
+    }
+
+    [TestCase("authorization")]
+    [TestCase("proxy-authorization")]
+    [TestCase("cookie")]
+    [TestCase("set-cookie")]
+    [TestCase("idempotency-key")]
+    [TestCase("X-Idempotency-Key")]
+    [TestCase("x-api-key")]
+    [TestCase("api-key")]
+    [TestCase("x-auth-token")]
+    [TestCase("x-csrf-token")]
+    [TestCase("x-access-token")]
+    [TestCase("x-amz-security-token")]
+    [TestCase("authentication-info")]
+    public void Secrets_are_never_indexed(string name)
+    {
+        var encoder = new HpackEncoder(4096);
+        var decoder = new HpackDecoder(4096);
+        var block = new byte[512];
+        foreach (var isUnknown in new[] { false, true })
+        {
+            var fields = new FieldMap();
+            if (!isUnknown)
+            {
+                fields.Add(Encoding.ASCII.GetBytes(name), "secret"u8);
+            }
+            else if (KnownFields.Parse(Encoding.ASCII.GetBytes(name)) == KnownField.Other)
+            {
+                fields.AddUnknown(Encoding.ASCII.GetBytes(name), "secret"u8);
+            }
+
+            for (var i = 0; i < 3; i++)
+            {
+                var written = encoder.EncodeTrailers(fields, block);
+                Assert.That(DecodeAll(decoder, block[..written]), Has.All.EqualTo($"{name.ToLowerInvariant()}: secret (never)"));
+            }
+        }
+    }
+
+    [Test]
+    public void What_came_never_indexed_goes_on_never_indexed()
+    {
+        // RFC 7541 section 6.2.3 demands it of whoever passes a message on, pseudo-fields included.
+        byte[] Never(int nameIndex, string name, string value) => nameIndex > 0
+            ? [(byte)(0x10 | nameIndex), (byte)value.Length, .. Encoding.ASCII.GetBytes(value)]
+            : [0x10, (byte)name.Length, .. Encoding.ASCII.GetBytes(name), (byte)value.Length, .. Encoding.ASCII.GetBytes(value)];
+
+        byte[] block = [.. Never(2, "", "GET"), .. Never(6, "", "http"), .. Never(4, "", "/token/4711"), .. Never(1, "", "a"), .. Never(0, "x-card", "1"), .. Line("x-plain", "2")];
+        var message = new MeshProxy.Http.Http2.MessageFields(new MeshProxy.Http.Http2.Http2Limits(), allowExtendedConnect: false);
+        var head = new RequestHead();
+        message.BeginRequest(head);
+        Assert.That(new HpackDecoder(4096).Decode(block, message), Is.EqualTo(HpackVerdict.Ok));
+        Assert.That(message.End(), Is.EqualTo(MeshProxy.Http.Http2.FieldBlockVerdict.Ok));
+        var copy = new RequestHead();
+        copy.CopyFrom(head);
+        var encoder = new HpackEncoder(4096);
+        var decoder = new HpackDecoder(4096);
+        var target = new byte[512];
+        for (var i = 0; i < 3; i++)
+        {
+            var written = encoder.EncodeRequest(copy, target);
+            Assert.That(DecodeAll(decoder, target[..written]), Is.EqualTo(new[]
+            {
+                ":method: GET (never)", ":scheme: http (never)", ":path: /token/4711 (never)", ":authority: a (never)", "x-card: 1 (never)", "x-plain: 2",
+            }));
+        }
+    }
+
     [Test]
     public void Repeated_lines_become_one_byte_each()
     {

@@ -56,30 +56,36 @@ internal sealed class HpackEncoder
     {
         var written = BeginBlock(target);
         var protocol = head.Protocol;
-        written += head.Method switch
-        {
-            _ when !protocol.IsEmpty => WriteLine(target[written..], 2, PseudoField.Method, ":method"u8, "CONNECT"u8),
-            RequestMethod.Get => WriteIndexed(target[written..], 2),
-            RequestMethod.Post => WriteIndexed(target[written..], 3),
-            _ => WriteLine(target[written..], 2, PseudoField.Method, ":method"u8, head.MethodToken),
-        };
+        var never = head.NeverIndexed;
+        var method = protocol.IsEmpty ? head.MethodToken : "CONNECT"u8;
+        written += IsNever(never, PseudoField.Method) ? WriteNeverIndexed(target[written..], 2, method)
+            : head.Method switch
+            {
+                RequestMethod.Get when protocol.IsEmpty => WriteIndexed(target[written..], 2),
+                RequestMethod.Post when protocol.IsEmpty => WriteIndexed(target[written..], 3),
+                _ => WriteLine(target[written..], 2, PseudoField.Method, ":method"u8, method),
+            };
         if (head.Method != RequestMethod.Connect || !protocol.IsEmpty)
         {
-            var scheme = head.Scheme;
-            written += scheme.SequenceEqual("https"u8) ? WriteIndexed(target[written..], 7)
-                : scheme.SequenceEqual("http"u8) || scheme.IsEmpty ? WriteIndexed(target[written..], 6)
+            var scheme = head.Scheme.IsEmpty ? "http"u8 : head.Scheme;
+            written += IsNever(never, PseudoField.Scheme) ? WriteNeverIndexed(target[written..], 6, scheme)
+                : scheme.SequenceEqual("https"u8) ? WriteIndexed(target[written..], 7)
+                : scheme.SequenceEqual("http"u8) ? WriteIndexed(target[written..], 6)
                 : WriteLine(target[written..], 6, PseudoField.Scheme, ":scheme"u8, scheme);
             var path = head.Path;
-            written += path.Length == 1 && path[0] == (byte)'/' ? WriteIndexed(target[written..], 4) : WriteLiteral(target[written..], 0x00, 4, 4, default, path);
+            written += IsNever(never, PseudoField.Path) ? WriteNeverIndexed(target[written..], 4, path)
+                : path.Length == 1 && path[0] == (byte)'/' ? WriteIndexed(target[written..], 4)
+                : WriteLiteral(target[written..], 0x00, 4, 4, default, path);
             if (!protocol.IsEmpty)
             {
-                written += WriteLiteral(target[written..], 0x00, 4, 0, ":protocol"u8, protocol);
+                written += WriteLiteral(target[written..], IsNever(never, PseudoField.Protocol) ? (byte)0x10 : (byte)0x00, 4, 0, ":protocol"u8, protocol);
             }
         }
 
         if (!head.Authority.IsEmpty)
         {
-            written += WriteLine(target[written..], 1, PseudoField.Authority, ":authority"u8, head.Authority);
+            written += IsNever(never, PseudoField.Authority) ? WriteNeverIndexed(target[written..], 1, head.Authority)
+                : WriteLine(target[written..], 1, PseudoField.Authority, ":authority"u8, head.Authority);
         }
 
         return written + EncodeFields(head.Fields, target[written..], head.AsksForTunnel);
@@ -200,6 +206,10 @@ internal sealed class HpackEncoder
         _pendingSize = _smallestPendingSize = -1;
         return written;
     }
+
+    private static bool IsNever(byte never, PseudoField pseudo) => (never & (1 << (int)pseudo)) != 0;
+
+    private static int WriteNeverIndexed(Span<byte> target, int nameIndex, ReadOnlySpan<byte> value) => WriteLiteral(target, 0x10, 4, nameIndex, default, value);
 
     private static int WriteIndexed(Span<byte> target, int index) => HpackInteger.Write(target, 0x80, 7, index);
 
