@@ -37,6 +37,10 @@ public sealed record ProxyServerOptions
     /// <summary>How long a connection that is declared to speak HTTP may be silent before it is handed to the codec, whose own limits go on from there.</summary>
     public TimeSpan FirstByteTimeout { get; init; } = TimeSpan.FromSeconds(10);
 
+    /// <summary>The age at which a downstream HTTP connection is asked to come again: GOAWAY in two steps, Connection: close. Up to a tenth earlier, so that
+    /// they do not come all at once. What is open on it finishes.</summary>
+    public TimeSpan MaxConnectionAge { get; init; } = TimeSpan.FromHours(1);
+
     /// <summary>Bounds a TLS handshake, from the first byte to the last.</summary>
     public TimeSpan HandshakeTimeout { get; init; } = TimeSpan.FromSeconds(5);
 }

@@ -31,6 +31,7 @@ internal sealed class ProxyServices(
     ILogger log)
 {
     private readonly TcpForwarderLimits _tcpLimits = new();
+    private readonly ConnectionAges _ages = new((uint)clusterServices.Random.Next());
 
     public ProxyServerOptions Options { get; } = options;
 
@@ -56,7 +57,8 @@ internal sealed class ProxyServices(
     public async Task ServeHttpAsync(ConnectionContext connection, HttpProtocolVersion version, DownstreamConnection downstream, DateTimeOffset? peerNotAfter = null)
     {
         var codec = ServerCodecs.Create(connection, version, downstream);
-        var entry = new HttpConnectionEntry(connection, codec, downstream, peerNotAfter, Forwarding.Time);
+        var retireAt = Forwarding.Time.GetUtcNow() + _ages.Next(downstream.Traffic.MaxConnectionAge ?? Options.MaxConnectionAge);
+        var entry = new HttpConnectionEntry(connection, codec, downstream, peerNotAfter < retireAt ? peerNotAfter.Value : retireAt, Forwarding.Time);
         Registry.Add(entry);
         Forwarding.Telemetry.Meters.OnConnectionOpened(downstream.Direction, downstream.Info);
         if (IsDraining)
@@ -224,21 +226,11 @@ internal abstract class DownstreamEntry : ConnectionEntry
 
 /// <summary>A live connection that speaks HTTP.</summary>
 internal sealed class HttpConnectionEntry(
-    ConnectionContext connection, HttpServerConnection codec, DownstreamConnection downstream, DateTimeOffset? peerNotAfter, TimeProvider time)
+    ConnectionContext connection, HttpServerConnection codec, DownstreamConnection downstream, DateTimeOffset retireAt, TimeProvider time)
     : DownstreamEntry(connection, downstream.Info, downstream.Direction)
 {
     private const int UnusedTicks = 10;
 
-    // Ages are spread by a tenth both ways, so that connections that were opened together do not come back together (gRPC's MAX_CONNECTION_AGE).
-    private const double Spread = 0.2;
-    private const double GoldenRatio = 0.6180339887498949;
-
-    private static int s_count;
-
-    private readonly long _maxAge = downstream.Traffic.MaxConnectionAge is { } age
-        ? (long)(age.TotalMilliseconds * (1 + (Spread * (((uint)Interlocked.Increment(ref s_count) * GoldenRatio % 1) - 0.5))))
-        : long.MaxValue;
-    private readonly long _opened = downstream.Services.NowMilliseconds;
     private int _ticks;
 
     /// <summary>It came while the proxy was draining: to be told after its first exchange, or after a second without one.</summary>
@@ -250,12 +242,7 @@ internal sealed class HttpConnectionEntry(
 
     public override void OnTick(long nowMilliseconds)
     {
-        if (peerNotAfter is { } end && time.GetUtcNow() >= end)
-        {
-            codec.Drain(ConnectionCloseReason.MaxAge);
-        }
-
-        if (nowMilliseconds - _opened >= _maxAge)
+        if (time.GetUtcNow() >= retireAt)
         {
             codec.Drain(ConnectionCloseReason.MaxAge);
         }

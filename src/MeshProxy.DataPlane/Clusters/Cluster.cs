@@ -216,6 +216,6 @@ internal sealed class Cluster
             IdleTimeout = _idleTimeout,
             KeepAlive = key.IsMesh,
         };
-        return new UpstreamPool(key, _services.Connector, options, CircuitBreaker, Meters, _services.Time);
+        return new UpstreamPool(key, _services.Connector, options, CircuitBreaker, Meters, _services.Time, (uint)_services.Random.Next());
     }
 }

@@ -17,5 +17,6 @@ internal static class UpstreamCodecs
         TimeProvider = time,
         OnAbuse = onAbuse,
         PingAfterSilence = options.KeepAlive ? TimeSpan.FromSeconds(1) : null,
+        PingOnReuseAfter = TimeSpan.FromSeconds(1),
     };
 }

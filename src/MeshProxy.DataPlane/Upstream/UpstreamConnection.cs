@@ -3,14 +3,15 @@ using Microsoft.AspNetCore.Connections;
 
 namespace MeshProxy.DataPlane.Upstream;
 
-/// <summary>A pooled connection: the codec, its transport, and how long its peer's certificate is good for.</summary>
-internal sealed class UpstreamConnection(HttpClientConnection http, ConnectionContext transport, DateTimeOffset peerNotAfter)
+/// <summary>A pooled connection: the codec, its transport, and until when it is used.</summary>
+internal sealed class UpstreamConnection(HttpClientConnection http, ConnectionContext transport, DateTimeOffset retireAt)
 {
     public HttpClientConnection Http { get; } = http;
 
     public ConnectionContext Transport { get; } = transport;
 
-    public DateTimeOffset PeerNotAfter { get; } = peerNotAfter;
+    /// <summary>The end of its peer's certificate, or of the age that it may reach.</summary>
+    public DateTimeOffset RetireAt { get; } = retireAt;
 
     /// <summary>It takes no new exchanges. Under the pool's lock: it may retire before it was ever listed.</summary>
     public bool IsRetired { get; set; }

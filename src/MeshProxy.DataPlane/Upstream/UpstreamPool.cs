@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using MeshProxy.DataPlane.Failures;
 using MeshProxy.DataPlane.Telemetry;
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.Http;
 using MeshProxy.Http.Http1;
 using MeshProxy.Http.Http2;
@@ -23,6 +24,10 @@ internal sealed record UpstreamPoolOptions
 
     /// <summary>Whether connections are probed with PING while requests are open (mesh connections).</summary>
     public bool KeepAlive { get; init; }
+
+    /// <summary>The age at which a connection takes no further request. Up to a tenth earlier, so that connections that were made together are not renewed
+    /// together.</summary>
+    public TimeSpan MaxConnectionAge { get; init; } = TimeSpan.FromHours(1);
 }
 
 /// <summary>Places that a pool asks for before it makes a connection or queues a request; the cluster's circuit breaker.</summary>
@@ -43,12 +48,14 @@ internal interface IUpstreamLimits
 /// 1. A connection is in <see cref="_connections"/> from the moment its peer's first byte was seen until it retires; only such connections are leased.
 /// 2. An HTTP/1.1 connection is in <see cref="_idle"/> only while it has no exchange; taking it out and opening its exchange is one step for others.
 /// 3. A waiter is in the queue at most once; every waiter is settled: by a connection, by a failed dial, by retirement, or by its own forwarder.
-/// 4. While there are waiters, a dial is under way, or a connection will report capacity, retire, or end: each of these looks for waiters again.
+/// 4. While there are waiters, a dial is under way, or no further connection may be made and one will report capacity, retire, or end: each of these looks for
+///    waiters again.
 /// 5. <see cref="_gate"/> is never held while code of another class runs that could call back (continuations, observers).
 /// </summary>
 internal sealed class UpstreamPool : IClientConnectionObserver
 {
-    // A dial in progress is expected to serve this many waiters once it is ready, when the peer multiplexes.
+    // A dial in progress is expected to serve this many waiters once it is ready, when the peer multiplexes: as many as the last connection did, and until
+    // there was one, this many.
     private const int WaitersPerMultiplexedDial = 100;
 
     private static readonly TimeSpan FirstBackOff = TimeSpan.FromMilliseconds(100);
@@ -60,6 +67,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     private readonly IUpstreamLimits _limits;
     private readonly TimeProvider _time;
     private readonly ClusterMeters _meters;
+    private readonly ConnectionAges _ages;
     private readonly Http1ClientOptions _http1Options;
     private readonly Http2Options _http2Options;
     private readonly IdleConnections _idle = new();
@@ -69,13 +77,15 @@ internal sealed class UpstreamPool : IClientConnectionObserver
 
     // What the endpoint speaks. Where it chooses itself (ALPN), HTTP/2 until it has: a wrong guess costs the first requests one round of dials.
     private volatile bool _multiplexes;
+    private int _waitersPerDial = WaitersPerMultiplexedDial;
     private int _dialing;
     private int _failedDials;
     private long _backOffUntil;
     private int _waiterCount;
     private bool _retired;
 
-    public UpstreamPool(PoolKey key, UpstreamConnector connector, UpstreamPoolOptions options, IUpstreamLimits limits, ClusterMeters meters, TimeProvider time)
+    public UpstreamPool(
+        PoolKey key, UpstreamConnector connector, UpstreamPoolOptions options, IUpstreamLimits limits, ClusterMeters meters, TimeProvider time, uint seed)
     {
         Key = key;
         _connector = connector;
@@ -83,6 +93,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         _limits = limits;
         _meters = meters;
         _time = time;
+        _ages = new ConnectionAges(seed);
         _http1Options = UpstreamCodecs.Http1(options);
         _http2Options = UpstreamCodecs.Http2(options, time, meters.OnHttp2Abuse);
         _multiplexes = key.Version != HttpProtocolVersion.Http11;
@@ -203,7 +214,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         var now = _time.GetUtcNow();
         foreach (var (http, connection) in _live)
         {
-            if (now >= connection.PeerNotAfter)
+            if (now >= connection.RetireAt)
             {
                 http.Retire(ConnectionCloseReason.MaxAge);
             }
@@ -250,21 +261,50 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     {
         if (_multiplexes)
         {
-            foreach (var connection in _connections)
-            {
-                if (connection.Http.Version == HttpProtocolVersion.Http2 && connection.Http.TryOpenExchange() is { } exchange)
-                {
-                    return exchange;
-                }
-            }
-
-            return null;
+            return TakeStream(_connections);
         }
 
         lock (_gate)
         {
             return _idle.TryOpenExchange();
         }
+    }
+
+    // The least busy connection, so that requests are spread over what there is; among equals the oldest, so that what a burst left over idles out.
+    private static HttpClientExchange? TakeStream(UpstreamConnection[] connections)
+    {
+        UpstreamConnection? best = null;
+        var least = int.MaxValue;
+        foreach (var connection in connections)
+        {
+            if (connection.Http.Version != HttpProtocolVersion.Http2)
+            {
+                // Where the endpoint chooses (ALPN), it may have chosen otherwise before.
+                continue;
+            }
+
+            var active = connections.Length == 1 ? 0 : connection.Http.ActiveExchanges;
+            if (active < least)
+            {
+                (best, least) = (connection, active);
+            }
+        }
+
+        if (best?.Http.TryOpenExchange() is { } exchange)
+        {
+            return exchange;
+        }
+
+        // It is full, or was retired meanwhile: limits differ from one connection to the next.
+        foreach (var connection in connections)
+        {
+            if (connection != best && connection.Http.Version == HttpProtocolVersion.Http2 && connection.Http.TryOpenExchange() is { } other)
+            {
+                return other;
+            }
+        }
+
+        return null;
     }
 
     /// <summary>Gives the connection's free places to waiters; an HTTP/1.1 connection that nobody waits for goes to the idle stack.</summary>
@@ -327,7 +367,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     }
 
     private bool WantsDial() => _multiplexes
-        ? _waiters.Count > _dialing * WaitersPerMultiplexedDial
+        ? _waiters.Count > _dialing * _waitersPerDial
         : _waiters.Count > _dialing;
 
     // Under the lock.
@@ -363,7 +403,8 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         HttpClientConnection http = dialed.Version == HttpProtocolVersion.Http2
             ? new Http2ClientConnection(input, output, _http2Options, this)
             : new Http1ClientConnection(input, output, _http1Options, this);
-        var connection = new UpstreamConnection(http, transport, dialed.PeerNotAfter);
+        var retireAt = _time.GetUtcNow() + _ages.Next(_options.MaxConnectionAge);
+        var connection = new UpstreamConnection(http, transport, dialed.PeerNotAfter < retireAt ? dialed.PeerNotAfter : retireAt);
         _live[http] = connection;
         _meters.OnConnectionOpened();
         _ = RunAsync(connection);
@@ -386,6 +427,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
             {
                 _dialing--;
                 _failedDials = 0;
+                _waitersPerDial = Math.Clamp(http.MaxConcurrentExchanges, 1, WaitersPerMultiplexedDial);
                 if (!retired)
                 {
                     _connections = [.. _connections, connection];
@@ -419,6 +461,18 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         }
 
         Serve(http);
+
+        // Who still waits needs a further connection, unless this peer takes no streams at all.
+        bool further;
+        lock (_gate)
+        {
+            further = http.MaxConcurrentExchanges > 0 && TryBeginDial();
+        }
+
+        if (further)
+        {
+            _ = DialAsync();
+        }
     }
 
     private async Task RunAsync(UpstreamConnection connection)

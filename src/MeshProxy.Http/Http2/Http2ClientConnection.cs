@@ -31,16 +31,8 @@ public sealed class Http2ClientConnection : HttpClientConnection, IHttp2Role
     }
 
     /// <inheritdoc/>
-    public override int ActiveExchanges
-    {
-        get
-        {
-            lock (Engine.Gate)
-            {
-                return _reserved + Engine.OpenStreams;
-            }
-        }
-    }
+    /// <remarks>Two numbers that others change meanwhile: near enough for choosing among connections, and for pages.</remarks>
+    public override int ActiveExchanges => Volatile.Read(ref _reserved) + Engine.OpenStreams;
 
     /// <inheritdoc/>
     public override int MaxConcurrentExchanges => Engine.PeerMaxStreams;
@@ -252,6 +244,7 @@ public sealed class Http2ClientConnection : HttpClientConnection, IHttp2Role
 
             stream.State.OnHeadersSent(endStream: false);
             engine.Writer.WriteRequestHead(stream, head);
+            engine.PingIfReused();
             if (head.EndsStream)
             {
                 engine.OnEndSent(stream);

@@ -65,6 +65,7 @@ internal sealed class Http2Connection
     // The coarse clock: events set a flag, the next tick dates them.
     private volatile bool _receivedSinceTick = true;
     private bool _openedSinceTick = true;
+    private long _now;
     private long _lastReceived;
     private long _lastBusy;
     private long _pingSentAt = -1;
@@ -73,6 +74,7 @@ internal sealed class Http2Connection
     private long _closedAt = -1;
     private long _drainPingAt = -1;
     private bool _drainPingOutstanding;
+    private bool _isPingDue;
     private long _stallsJudgedAt = -1;
     private long _flushProgress = -1;
     private long _flushStalledSince;
@@ -1118,6 +1120,7 @@ internal sealed class Http2Connection
 
     public void AddStream(Http2Stream stream, int id)
     {
+        _isPingDue = IsReusedAfterPause;
         stream.Id = id;
         stream.SendWindow = _peerInitialWindow;
         stream.ReceiveWindow = new ReceiveWindow(Limits.InitialStreamWindowBytes);
@@ -1445,6 +1448,26 @@ internal sealed class Http2Connection
         Writer.WritePing(PingDrain, isAck: false);
     }
 
+    // Whether the first request after a pause is about to be sent. Under the lock.
+    private bool IsReusedAfterPause => _streams.Count == 0 && _pingSentAt < 0 && Options.PingOnReuseAfter is { } pause && !_receivedSinceTick && !_openedSinceTick
+        && _now - _lastReceived >= pause.TotalMilliseconds;
+
+    /// <summary>After the head of a new stream was written. Under the lock.</summary>
+    public void PingIfReused()
+    {
+        if (_isPingDue)
+        {
+            _isPingDue = false;
+            SendKeepAlivePing();
+        }
+    }
+
+    private void SendKeepAlivePing()
+    {
+        _pingSentAt = _now;
+        Writer.WritePing(PingKeepAlive, isAck: false);
+    }
+
     /// <summary>Judges timeouts. Any thread.</summary>
     public void OnTick(long now)
     {
@@ -1548,6 +1571,7 @@ internal sealed class Http2Connection
         long now, ref ConnectionCloseReason reason, ref Http2ErrorCode code, ref string? detail, ref bool ping, ref bool drainPingLate)
     {
         Guard.OnTick(now);
+        _now = now;
         if (_receivedSinceTick)
         {
             _receivedSinceTick = false;
@@ -1586,21 +1610,17 @@ internal sealed class Http2Connection
             reason = ConnectionCloseReason.IdleTimeout;
         }
 
-        if (reason == ConnectionCloseReason.None && Options.PingAfterSilence is { } silence)
+        if (reason == ConnectionCloseReason.None && _pingSentAt >= 0)
         {
-            if (_pingSentAt >= 0)
+            if (now - _pingSentAt >= Options.PingTimeout.TotalMilliseconds)
             {
-                if (now - _pingSentAt >= Options.PingTimeout.TotalMilliseconds)
-                {
-                    (reason, detail) = (ConnectionCloseReason.KeepAliveTimeout, "ping_timeout");
-                }
+                (reason, detail) = (ConnectionCloseReason.KeepAliveTimeout, "ping_timeout");
             }
-            else if (_streams.Count > 0 && now - _lastReceived >= silence.TotalMilliseconds)
-            {
-                _pingSentAt = now;
-                Writer.WritePing(PingKeepAlive, isAck: false);
-                ping = true;
-            }
+        }
+        else if (reason == ConnectionCloseReason.None && _streams.Count > 0 && Options.PingAfterSilence is { } silence && now - _lastReceived >= silence.TotalMilliseconds)
+        {
+            SendKeepAlivePing();
+            ping = true;
         }
 
         if (_drainPingOutstanding)

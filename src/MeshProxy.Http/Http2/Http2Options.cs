@@ -28,6 +28,10 @@ public sealed record Http2Options
     /// <summary>PING after this long without a byte from the peer while a stream is open; null: never. Default null; 1 s inside the mesh.</summary>
     public TimeSpan? PingAfterSilence { get; init; }
 
-    /// <summary>How long the answer to that PING may take; then the connection is dead. Default 2 s.</summary>
+    /// <summary>PING with the first request after this long without an open stream; null: never. Default null; 1 s in pools: a connection that died unseen costs
+    /// its first request <see cref="PingTimeout"/>, not its deadline. Never more than one for each response, which is what servers that count PINGs allow.</summary>
+    public TimeSpan? PingOnReuseAfter { get; init; }
+
+    /// <summary>How long the answer to a PING may take; then the connection is dead. Default 2 s.</summary>
     public TimeSpan PingTimeout { get; init; } = TimeSpan.FromSeconds(2);
 }

@@ -191,6 +191,35 @@ internal sealed class GatewayTests
     }
 
     [Test]
+    public async Task What_came_never_indexed_goes_on_never_indexed_and_priority_goes_on()
+    {
+        byte[] Never(string name, string value) => [0x10, .. Wire.Block((name, value))[1..]];
+        byte[]? seen = null;
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.AcceptHttp2Async();
+            var head = await wire.ReadFrameAsync(Frame.Headers);
+            seen = head.Payload;
+            await wire.SendFrameAsync(Frame.Headers, 5, head.Stream, [0x88, .. Never("x-card", "4711"), .. Wire.Block(("priority", "u=2"))]);
+            await wire.ReadToEndAsync();
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(protocol: AppProtocol.Http2), server.EndPoint));
+        await using var client = await proxy.DialAsync();
+        await client.BeginHttp2Async();
+        await client.SendFrameAsync(0x10, 0, 0, [0, 0, 0, 1, .. "u=1"u8]);
+        await client.SendFrameAsync(Frame.Headers, 5, 1, [
+            .. Wire.Block((":method", "GET"), (":scheme", "http"), (":authority", "a")), 0x14, 7, .. "/secret"u8, .. Never("x-card", "4711"), .. Wire.Block(("priority", "u=1, i"))]);
+        var response = await client.ReadFrameAsync(Frame.Headers);
+
+        // RFC 7541 section 6.2.3, RFC 9218 section 5.
+        Assert.That(seen.AsSpan().IndexOf(Never("x-card", "4711")), Is.Positive);
+        Assert.That(seen.AsSpan().IndexOf((byte[])[0x14, 7, .. "/secret"u8]), Is.Positive);
+        Assert.That(System.Text.Encoding.ASCII.GetString(seen!), Does.Contain("priority").And.Contain("u=1, i"));
+        Assert.That(response.Payload.AsSpan().IndexOf(Never("x-card", "4711")), Is.Positive);
+        Assert.That(System.Text.Encoding.ASCII.GetString(response.Payload), Does.Contain("u=2"));
+    }
+
+    [Test]
     public async Task A_caller_that_leaves_ends_the_attempt()
     {
         var gone = new TaskCompletionSource<bool>();

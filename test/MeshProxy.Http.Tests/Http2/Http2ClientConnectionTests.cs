@@ -237,6 +237,57 @@ public sealed class Http2ClientConnectionTests
     }
 
     [Test]
+    public void The_first_request_after_a_pause_carries_a_ping()
+    {
+        var client = new ClientUnderTest(new Http2Options { PingOnReuseAfter = TimeSpan.FromSeconds(1) });
+        client.Open().Complete();
+        Assert.That(client.Peer.Receive().Any(frame => frame.Type == Ping), Is.False, "it is new");
+        client.Connection.OnTick(0);
+        client.Connection.OnTick(900);
+        client.Open().Complete();
+        Assert.That(client.Peer.Receive().Any(frame => frame.Type == Ping), Is.False, "it was used a moment ago");
+        client.Connection.OnTick(1000);
+        client.Connection.OnTick(60_000);
+        var exchange = client.Open();
+        var frames = client.Peer.Receive();
+        Assert.That(frames.Select(frame => frame.Type), Is.EqualTo(new[] { Headers, Ping }));
+        client.Peer.Send(Ping, 1, 0, frames[1].Payload);
+        client.Connection.OnTick(61_000);
+        client.Connection.OnTick(90_000);
+        Assert.That(client.Closed, Is.Null, "a slow answer is no dead connection");
+        client.Peer.Send(Headers, 5, 5, s_ok);
+        client.Connection.OnTick(91_000);
+        exchange.Complete();
+
+        client.Connection.OnTick(120_000);
+        exchange = client.Open();
+        Assert.That(client.Peer.Receive().Last().Type, Is.EqualTo(Ping));
+        client.Connection.OnTick(121_900);
+        Assert.That(client.Closed, Is.Null);
+        client.Connection.OnTick(122_000);
+        Assert.That((client.Closed, exchange.End.Reason), Is.EqualTo(((ConnectionCloseReason?)ConnectionCloseReason.KeepAliveTimeout, StreamResetReason.TimedOut)));
+    }
+
+    [Test]
+    public void A_lowered_stream_limit_is_honoured()
+    {
+        var client = new ClientUnderTest(null, true, Setting(3, 3));
+        var exchanges = new[] { client.Open(), client.Open(), client.Open() };
+        client.Peer.Send(Settings, 0, 0, Setting(3, 1));
+        Assert.That(client.Connection.MaxConcurrentExchanges, Is.EqualTo(1));
+        client.Peer.Send([.. Frame(Headers, 5, 1, s_ok), .. Frame(Headers, 5, 3, s_ok)]);
+        Assert.That(client.Connection.TryOpenExchange(), Is.Null, "one is still open");
+        client.Peer.Send(Headers, 5, 5, s_ok);
+        var next = client.Connection.TryOpenExchange();
+        Assert.That((next is not null, client.Connection.TryOpenExchange()), Is.EqualTo((true, (HttpClientExchange?)null)));
+        client.Peer.Send(Settings, 0, 0, Setting(3, 0));
+        next!.Complete();
+        Assert.That(client.Connection.TryOpenExchange(), Is.Null, "none at all");
+        Array.ForEach(exchanges, exchange => exchange.Complete());
+        Assert.That(client.Closed, Is.Null);
+    }
+
+    [Test]
     public void Silence_is_answered_with_ping_then_death()
     {
         var client = new ClientUnderTest(new Http2Options { PingAfterSilence = TimeSpan.FromSeconds(1) });

@@ -1,0 +1,138 @@
+using System.Collections.Concurrent;
+using MeshProxy.DataPlane.Tests.Proxy;
+using MeshProxy.DataPlane.Transport;
+using MeshProxy.Model.Config;
+
+namespace MeshProxy.DataPlane.Tests.Upstream;
+
+/// <summary>How many HTTP/2 connections there are to an endpoint, what each carries, and when it is renewed.</summary>
+internal sealed class PoolTests
+{
+    [Test]
+    public async Task Beyond_the_stream_limit_there_are_further_connections_and_requests_are_spread()
+    {
+        var open = new BlockingCollection<(Wire Wire, int Connection, int Stream)>();
+        await using var server = new ScriptedServer(async (wire, number) =>
+        {
+            await wire.AcceptHttp2Async(0, 3, 0, 0, 0, 2);
+            while (true)
+            {
+                open.Add((wire, number, (await wire.ReadFrameAsync(Frame.Headers)).Stream));
+            }
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(protocol: AppProtocol.Http2), server.EndPoint));
+        async Task<int[]> RoundAsync(int requests)
+        {
+            var responses = Enumerable.Range(0, requests).Select(_ => proxy.GetAsync()).ToArray();
+            var streams = new List<(Wire Wire, int Connection, int Stream)>();
+            await TestProxy.EventuallyAsync(
+                () =>
+                {
+                    while (open.TryTake(out var stream))
+                    {
+                        streams.Add(stream);
+                    }
+
+                    return streams.Count == requests;
+                },
+                "every request is under way at once");
+            foreach (var (wire, _, stream) in streams)
+            {
+                await wire.SendFrameAsync(Frame.Headers, 5, stream, 0x88);
+            }
+
+            Assert.That((await Task.WhenAll(responses)).Select(response => response.Status), Has.All.EqualTo(200));
+            await proxy.QuietAsync();
+            return [.. streams.GroupBy(stream => stream.Connection).Select(group => group.Count()).Order()];
+        }
+
+        Assert.That(await RoundAsync(6), Is.EqualTo(new[] { 2, 2, 2 }), "three connections of two streams");
+        Assert.That(await RoundAsync(3), Is.EqualTo(new[] { 1, 1, 1 }), "the least busy one is taken");
+        Assert.That(await RoundAsync(1), Is.EqualTo(new[] { 1 }));
+        Assert.That(server.Accepted, Is.EqualTo(3), "connections are used again");
+    }
+
+    [Test]
+    public async Task A_connection_to_an_endpoint_is_renewed_when_it_is_old()
+    {
+        var time = new ManualTime();
+        await using var server = new ScriptedServer(AnswerAsync);
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(protocol: AppProtocol.Http2), server.EndPoint), time: time);
+        var minutes = 0;
+        while (true)
+        {
+            Assert.That((await proxy.GetAsync()).Status, Is.EqualTo(200));
+            if (server.Accepted > 1)
+            {
+                break;
+            }
+
+            time.Advance(TimeSpan.FromMinutes(2));
+            minutes += 2;
+        }
+
+        Assert.That(minutes, Is.InRange(54, 62), "an hour, less up to a tenth");
+    }
+
+    [Test]
+    public async Task A_connection_of_a_client_is_asked_to_come_again_when_it_is_old_and_loses_nothing()
+    {
+        var time = new ManualTime();
+        await using var server = new ScriptedServer(AnswerAsync);
+        await using var proxy = await TestProxy.StartAsync(
+            Configs.Gateway(Configs.Cluster(protocol: AppProtocol.Http2), server.EndPoint), new ProxyServerOptions { MaxConnectionAge = TimeSpan.FromSeconds(20) }, time: time);
+        await using var client = await proxy.DialAsync();
+        await client.BeginHttp2Async();
+        var told = new List<(int Step, byte[] LastStream)>();
+        for (var step = 0; told.Count < 2; step++)
+        {
+            var stream = (2 * step) + 1;
+            await client.SendFrameAsync(Frame.Headers, 5, stream, Wire.Block((":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")));
+            for (var answered = false; !answered && told.Count < 2;)
+            {
+                var frame = await client.ReadFrameAsync(Frame.Headers, Frame.GoAway);
+                if (frame.Type == Frame.GoAway)
+                {
+                    told.Add((step, frame.Payload[..4]));
+                }
+                else
+                {
+                    Assert.That((frame.Stream, frame.Payload[0]), Is.EqualTo((stream, (byte)0x88)), "what was sent before the second GOAWAY is served");
+                    answered = true;
+                }
+            }
+
+            // Its own PING comes back when all that it sent before has been taken in.
+            await client.SendFrameAsync(Frame.Ping, 0, 0, new byte[8]);
+            while (told.Count < 2 && (await client.ReadFrameAsync(Frame.Ping)).Flags == 0)
+            {
+            }
+
+            time.Advance(TimeSpan.FromMilliseconds(500));
+        }
+
+        Assert.That(told[0].LastStream, Is.EqualTo(new byte[] { 0x7f, 0xff, 0xff, 0xff }), "the first of two");
+        Assert.That(told[0].Step, Is.InRange(36, 41));
+        Assert.That(told[1].LastStream[0], Is.Zero);
+        await client.ReadToEndAsync();
+    }
+
+    [Test]
+    public void Ages_lie_between_nine_tenths_and_the_whole_and_differ()
+    {
+        var ages = new ConnectionAges(TimeSpan.FromMinutes(100), 7);
+        var all = Enumerable.Range(0, 1000).Select(_ => ages.Next().TotalMinutes).ToArray();
+        Assert.That(all, Has.All.InRange(90, 100));
+        Assert.That(Enumerable.Range(0, 10).Select(tenth => all.Count(age => age >= 90 + tenth && age < 91 + tenth)), Has.All.InRange(90, 110), "spread evenly");
+        Assert.That(new ConnectionAges(TimeSpan.FromMinutes(100), 1 << 30).Next(), Is.Not.EqualTo(new ConnectionAges(TimeSpan.FromMinutes(100), 7).Next()));
+    }
+
+    private static async Task AnswerAsync(Wire wire, int number)
+    {
+        await wire.AcceptHttp2Async();
+        while (true)
+        {
+            await wire.SendFrameAsync(Frame.Headers, 5, (await wire.ReadFrameAsync(Frame.Headers)).Stream, 0x88);
+        }
+    }
+}
