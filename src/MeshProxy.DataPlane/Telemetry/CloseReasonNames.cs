@@ -5,6 +5,9 @@ namespace MeshProxy.DataPlane.Telemetry;
 /// <summary>Why connections end, as labels say it.</summary>
 internal static class CloseReasonNames
 {
+    /// <summary>One more than the last reason's number.</summary>
+    public const int Count = (int)ConnectionCloseReason.Overload + 1;
+
     public static string Of(ConnectionCloseReason reason) => reason switch
     {
         ConnectionCloseReason.PeerClosed => "peer_closed",

@@ -49,6 +49,7 @@ public sealed class Meters
     private readonly Counter _mirrors;
     private readonly Gauge _upstreamOpen;
     private readonly Counter _closes;
+    private readonly Counter.Child?[,] _closeSeries = new Counter.Child?[Directions.Count, CloseReasonNames.Count];
     private readonly Counter _refusals;
     private readonly Counter _http2Abuse;
     private readonly Counter _tcpConnections;
@@ -185,7 +186,7 @@ public sealed class Meters
         _directions[(int)direction].Open.Dec();
         if (reason != ConnectionCloseReason.None)
         {
-            _closes.WithLabels(Directions.Label(direction), CloseReasonNames.Of(reason)).Inc();
+            (_closeSeries[(int)direction, (int)reason] ??= _closes.WithLabels(Directions.Label(direction), CloseReasonNames.Of(reason))).Inc();
         }
     }
 

@@ -24,8 +24,10 @@ internal enum FieldBlockVerdict : byte
 /// </summary>
 internal sealed class MessageFields(Http2Limits limits, bool allowExtendedConnect) : IFieldLineSink
 {
+    /// <summary>Above this many times the limit a block is not even decoded to its end.</summary>
+    public const int HardLimitFactor = 4;
+
     private const int LineOverhead = 32;
-    private const int HardLimitFactor = 4;
 
     private RequestHead? _request;
     private ResponseHead? _response;

@@ -268,6 +268,35 @@ internal sealed class FlagTests
     }
 
     [Test]
+    public async Task SI_an_HTTP2_stream_that_never_ends()
+    {
+        var time = new ManualTime();
+        await using var server = new ScriptedServer(async (wire, _) => await wire.ReadToEndAsync());
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), server.EndPoint), time: time);
+        await using var client = await proxy.DialAsync();
+        await client.BeginHttp2Async();
+        await client.SendFrameAsync(Frame.Headers, 4, 1, Wire.Block((":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/")));
+        await client.SendFrameAsync(Frame.Ping, 0, 0, new byte[8]);
+        while ((await client.ReadFrameAsync(Frame.Ping)).Flags == 0)
+        {
+        }
+
+        // Its answer comes after the acknowledgement of our SETTINGS.
+        await client.SendFrameAsync(Frame.Ping, 0, 0, new byte[8]);
+        while ((await client.ReadFrameAsync(Frame.Ping)).Flags == 0)
+        {
+        }
+
+        time.Advance(TimeSpan.FromSeconds(299));
+        Assert.That(proxy.Server.DescribeConnections().Single().ActiveExchanges, Is.EqualTo(1));
+        time.Advance(TimeSpan.FromSeconds(2));
+        var head = await client.ReadFrameAsync(Frame.Headers, Frame.Reset);
+        Assert.That(System.Text.Encoding.ASCII.GetString(head.Payload), Does.Contain("408"));
+        Assert.That((await proxy.AccessAsync()).GetProperty("meshproxy.flags").GetString(), Is.EqualTo("SI"));
+        await TestProxy.EventuallyAsync(() => proxy.Server.DescribeConnections().Single().ActiveExchanges == 0, "its place is free");
+    }
+
+    [Test]
     public async Task Abuse_of_HTTP2_is_counted()
     {
         await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), ScriptedServer.Closed()));

@@ -1,0 +1,178 @@
+using MeshProxy.Http.Http2.Frames;
+using MeshProxy.Http.Http2.Hpack;
+
+namespace MeshProxy.Http.Http2;
+
+// SETTINGS, ours and the peer's (RFC 9113 section 6.5).
+internal sealed partial class Http2Connection
+{
+    private int _settingsUnacknowledged;
+    private int _peerInitialWindow = 65_535;
+    private bool _peerMaxStreamsSeen;
+
+    /// <summary>Streams the peer allows at once; unlimited until it says so, within reason.</summary>
+    public int PeerMaxStreams { get; private set; } = 100;
+
+    public bool PeerAllowsExtendedConnect { get; private set; }
+
+    /// <summary>True when the peer had time to see our limits.</summary>
+    public bool AreSettingsAcknowledged => _settingsUnacknowledged == 0;
+
+    private void WriteOurSettings()
+    {
+        Span<(SettingId, uint)> settings = stackalloc (SettingId, uint)[6];
+        var count = 0;
+        settings[count++] = (SettingId.MaxHeaderListSize, (uint)Limits.MaxFieldListBytes);
+        settings[count++] = (SettingId.InitialWindowSize, (uint)Limits.InitialStreamWindowBytes);
+        if (Limits.MaxHpackTableBytes != HpackDynamicTable.InitialSize)
+        {
+            settings[count++] = (SettingId.HeaderTableSize, (uint)Limits.MaxHpackTableBytes);
+        }
+
+        if (!_role.IsServer)
+        {
+            settings[count++] = (SettingId.EnablePush, 0);
+            Writer.WriteSettings(settings[..count]);
+            return;
+        }
+
+        settings[count++] = (SettingId.MaxConcurrentStreams, (uint)Limits.MaxConcurrentStreams);
+        settings[count++] = (SettingId.NoRfc7540Priorities, 1);
+        if (Options.AllowExtendedConnect)
+        {
+            settings[count++] = (SettingId.EnableConnectProtocol, 1);
+        }
+
+        Writer.WriteSettings(settings[..count]);
+    }
+
+    private bool OnSettings(FrameHeader header, ReadOnlySpan<byte> payload)
+    {
+        if (header.StreamId != 0)
+        {
+            return Fail(Http2ErrorCode.ProtocolError, "settings_on_stream");
+        }
+
+        if (header.Has(FrameFlags.Ack))
+        {
+            if (payload.Length != 0)
+            {
+                return Fail(Http2ErrorCode.FrameSizeError, "settings_ack_size");
+            }
+
+            lock (Gate)
+            {
+                if (_settingsUnacknowledged > 0)
+                {
+                    _settingsUnacknowledged--;
+                    _decoder.OnSettingsAcknowledged();
+                    return true;
+                }
+
+                return Guard.Charge(AbuseKind.Settings) || Abuse(AbuseKind.Settings);
+            }
+        }
+
+        if (payload.Length % 6 != 0)
+        {
+            return Fail(Http2ErrorCode.FrameSizeError, "settings_size");
+        }
+
+        if (payload.Length > Limits.MaxSettingsPerFrame * 6)
+        {
+            return Abuse(AbuseKind.SettingsList);
+        }
+
+        Deferred deferred;
+        lock (Gate)
+        {
+            if (!Guard.Charge(AbuseKind.Settings))
+            {
+                return Abuse(AbuseKind.Settings);
+            }
+
+            for (; !payload.IsEmpty; payload = payload[6..])
+            {
+                var (id, value) = FramePayload.ReadSetting(payload);
+                if (!ApplySetting(id, value))
+                {
+                    return false;
+                }
+            }
+
+            if (!_peerMaxStreamsSeen)
+            {
+                // No MAX_CONCURRENT_STREAMS means no limit (RFC 9113 section 6.5.2); ours stands in.
+                PeerMaxStreams = Limits.MaxConcurrentStreams;
+            }
+
+            _settingsSeen = true;
+            Writer.WriteSettingsAck();
+            Writer.Pump();
+            deferred = Writer.TakeDeferred();
+        }
+
+        Run(deferred);
+        _role.OnPeerSettings();
+        return true;
+    }
+
+    private bool ApplySetting(SettingId id, uint value)
+    {
+        switch (id)
+        {
+            case SettingId.HeaderTableSize:
+                Writer.OnPeerTableSize(value);
+                return true;
+            case SettingId.EnablePush:
+                return value == 0 || (value == 1 && _role.IsServer) || Fail(Http2ErrorCode.ProtocolError, "invalid_enable_push");
+            case SettingId.MaxConcurrentStreams:
+                _peerMaxStreamsSeen = true;
+                PeerMaxStreams = (int)Math.Min(value, (uint)Limits.MaxConcurrentStreams);
+                return true;
+            case SettingId.InitialWindowSize:
+                if (value > int.MaxValue)
+                {
+                    return Fail(Http2ErrorCode.FlowControlError, "invalid_initial_window");
+                }
+
+                var change = (int)((long)value - _peerInitialWindow);
+                _peerInitialWindow = (int)value;
+                foreach (var stream in _streams.Values)
+                {
+                    if (!Writer.AddStreamWindow(stream, change))
+                    {
+                        return Fail(Http2ErrorCode.FlowControlError, "stream_window_overflow");
+                    }
+                }
+
+                return true;
+            case SettingId.MaxFrameSize:
+                if (value is < 16_384 or > 16_777_215)
+                {
+                    return Fail(Http2ErrorCode.ProtocolError, "invalid_max_frame_size");
+                }
+
+                Writer.OnPeerMaxFrameBytes(value);
+                return true;
+            case SettingId.NoRfc7540Priorities:
+                return value <= 1 || Fail(Http2ErrorCode.ProtocolError, "invalid_no_rfc7540_priorities");
+            case SettingId.EnableConnectProtocol:
+                if (value > 1)
+                {
+                    return Fail(Http2ErrorCode.ProtocolError, "invalid_enable_connect_protocol");
+                }
+
+                if (value == 0 && PeerAllowsExtendedConnect)
+                {
+                    // RFC 8441 section 3: what was allowed is not taken back.
+                    return Fail(Http2ErrorCode.ProtocolError, "invalid_enable_connect_protocol");
+                }
+
+                PeerAllowsExtendedConnect = value == 1;
+                return true;
+            default:
+                return true;
+        }
+    }
+}
