@@ -16,6 +16,7 @@ internal sealed partial class Http2Connection
     private long _pingSentAt = -1;
     private long _waitingSince = -1;
     private long _waitingFor;
+    private long _unacknowledgedSince = -1;
     private long _closedAt = -1;
     private long _drainPingAt = -1;
     private bool _drainPingOutstanding;
@@ -169,24 +170,26 @@ internal sealed partial class Http2Connection
             _lastBusy = now;
         }
 
-        // One thing at most is waited for: the preface and SETTINGS, the rest of a field block or of a frame, or the acknowledgement of our SETTINGS.
+        // One thing at most is waited for: the preface and SETTINGS, or the rest of a field block or of a frame.
         var waitingFor = !_settingsSeen ? -1
             : _block.IsOpen ? (_block.BeganAt * 2) + 1
             : _isFramePartial ? (_framesSeen * 2) + 2
-            : _settingsUnacknowledged > 0 ? -2
             : 0;
         if (waitingFor != _waitingFor)
         {
             _waitingFor = waitingFor;
             _waitingSince = now;
         }
-        else if (waitingFor == -2 && now - _waitingSince >= Limits.SettingsTimeout.TotalMilliseconds)
-        {
-            (reason, code, detail) = (ConnectionCloseReason.KeepAliveTimeout, Http2ErrorCode.SettingsTimeout, "settings_timeout");
-        }
-        else if (waitingFor is not (0 or -2) && now - _waitingSince >= Limits.HeadTimeout.TotalMilliseconds)
+        else if (waitingFor != 0 && now - _waitingSince >= Limits.HeadTimeout.TotalMilliseconds)
         {
             (reason, code, detail) = (ConnectionCloseReason.HeadTimeout, Http2ErrorCode.ProtocolError, "head_timeout");
+        }
+
+        // The acknowledgement of our SETTINGS, whatever else comes meanwhile: until then streams beyond the limit are the peer's good right.
+        _unacknowledgedSince = _settingsUnacknowledged == 0 ? -1 : _unacknowledgedSince < 0 ? now : _unacknowledgedSince;
+        if (reason == ConnectionCloseReason.None && _unacknowledgedSince >= 0 && now - _unacknowledgedSince >= Limits.SettingsTimeout.TotalMilliseconds)
+        {
+            (reason, code, detail) = (ConnectionCloseReason.KeepAliveTimeout, Http2ErrorCode.SettingsTimeout, "settings_timeout");
         }
 
         if (reason == ConnectionCloseReason.None && _streams.Count == 0 && now - _lastBusy >= Limits.IdleTimeout.TotalMilliseconds)

@@ -90,6 +90,34 @@ public sealed class AbuseTests
     }
 
     [Test]
+    public void Refused_streams_do_not_put_off_the_acknowledgement_of_settings()
+    {
+        var server = new ServerUnderTest(ServerUnderTest.Count, new Http2Options { Limits = new Http2Limits { MaxConcurrentStreams = 1 } }, greet: false);
+        server.Peer.Send([.. Preface, .. Frame(Settings, 0, 0)]);
+        server.Request(1, post: true);
+        var id = 3;
+        for (var second = 0; second < 9; second++)
+        {
+            // Never charged before the peer can know the limit, and always in the middle of a frame when the clock looks.
+            for (var i = 0; i < 100; i++, id += 2)
+            {
+                server.Request(id);
+            }
+
+            var frame = Frame(Headers, 5, id, Get);
+            id += 2;
+            server.Peer.Send(frame[..10]);
+            server.Connection.OnTick(second * 1000L);
+            server.Peer.Send(frame[10..]);
+            server.Peer.Receive();
+        }
+
+        Assert.That(server.Errors, Is.Empty);
+        server.Connection.OnTick(10_000);
+        Assert.That(server.Errors.Single(), Is.EqualTo((Http2ErrorCode.SettingsTimeout, "settings_timeout")));
+    }
+
+    [Test]
     public void Every_kind_is_attacked_here() => Assert.That(
         s_floods.Select(row => row.Kind).Concat(["tiny_data_frames", "too_many_streams", "too_much_unread", "stream_stalled", "connection_stalled"]).Distinct(),
         Is.EquivalentTo(Http2AbuseKinds.All));
