@@ -29,7 +29,7 @@ internal sealed partial class ReadmeTests
         var limits = ReadmeLimits.In(typeof(ProxyServer).Assembly);
         ReadmeLimits.Add(limits, new UpstreamPoolOptions());
         ReadmeLimits.Add(limits, typeof(UpstreamPool), "WaitersPerMultiplexedDial", "FirstBackOff", "LongestBackOff");
-        ReadmeLimits.Add(limits, new ProxyServerOptions(), "DetectionTimeout", "FirstByteTimeout", "HandshakeTimeout");
+        ReadmeLimits.Add(limits, new ProxyServerOptions(), "DetectionTimeout", "FirstByteTimeout", "HandshakeTimeout", "MaxConnectionAge");
         ReadmeLimits.Add(limits, new SocketTransportOptions(), "Backlog", "KeepAlive", "CloseTimeout");
         ReadmeLimits.Add(limits, typeof(ClientHello), "LongestBytes");
         ReadmeLimits.Add(limits, typeof(ReplayBuffer), "MaxBytes");
