@@ -27,9 +27,9 @@ public sealed class AccessLog : IDisposable
     private readonly Lock _growing = new();
     private readonly AutoResetEvent _wake = new(false);
     private readonly Thread _writer;
+    private readonly byte[] _gather = new byte[WakeBytes + AccessLogFormat.MaxLineBytes];
     private ThreadSlot[] _slots = [];
     private Stream? _sink;
-    private byte[] _gather = new byte[WakeBytes];
     private long _dropped;
     private int _asleep;
     private int _urgent;
@@ -239,11 +239,11 @@ public sealed class AccessLog : IDisposable
     private int Gather(LogRing ring)
     {
         var length = 0;
-        while (length < _gather.Length && ring.Peek() is { IsEmpty: false } piece)
+        while (length < WakeBytes && ring.Peek() is { IsEmpty: false } piece)
         {
-            if (piece.Length > _gather.Length - length)
+            if (piece.Length > WakeBytes - length)
             {
-                piece = piece[..(_gather.Length - length)];
+                piece = piece[..(WakeBytes - length)];
             }
 
             piece.CopyTo(_gather.AsSpan(length));
@@ -251,17 +251,12 @@ public sealed class AccessLog : IDisposable
             length += piece.Length;
         }
 
-        // Full in the middle of a line: fetch the rest of it, so that lines of two threads never mix. The producer publishes whole lines.
+        // Ends in the middle of a line: fetch the rest of it, for which there is room, so that lines of two threads never mix. The producer publishes whole lines.
         while (length > 0 && _gather[length - 1] != '\n')
         {
             var piece = ring.Peek();
             var end = piece.IndexOf((byte)'\n') + 1;
             piece = end > 0 ? piece[..end] : piece;
-            if (_gather.Length - length < piece.Length)
-            {
-                Array.Resize(ref _gather, _gather.Length + AccessLogFormat.MaxLineBytes);
-            }
-
             piece.CopyTo(_gather.AsSpan(length));
             ring.Advance(piece.Length);
             length += piece.Length;
