@@ -73,6 +73,7 @@ internal sealed class Forwarder : IExchangeObserver
     private GrpcWebCall? _web;
     private HttpBodyReader _requestBody;
     private long _headDeadline = Never;
+    private bool _hasHead;
     private long _attemptDeadline = Never;
     private long _attemptTimeout = Never;
     private long _exchangeDeadline = Never;
@@ -394,6 +395,7 @@ internal sealed class Forwarder : IExchangeObserver
     /// <summary>A permit of the cluster and an endpoint to go to.</summary>
     private Failure TakePlace(ClusterEndpoint? tried)
     {
+        Volatile.Write(ref _hasHead, false);
         var cluster = _cluster!;
         if (_deadline.IsSet && _deadline.HasPassed(_services.NowMicroseconds))
         {
@@ -578,7 +580,12 @@ internal sealed class Forwarder : IExchangeObserver
         _lastActivity = _services.NowMilliseconds;
         if (_headTimeout != Never)
         {
-            Volatile.Write(ref _headDeadline, _lastActivity + _headTimeout);
+            // A full fence: the head may come while the last of the request is sent, or long before that.
+            Interlocked.Exchange(ref _headDeadline, _lastActivity + _headTimeout);
+            if (Volatile.Read(ref _hasHead))
+            {
+                Volatile.Write(ref _headDeadline, Never);
+            }
         }
     }
 
@@ -632,6 +639,7 @@ internal sealed class Forwarder : IExchangeObserver
     /// <summary>What the attempt came to: a final head, or a failure.</summary>
     private Failure JudgeHead(HttpClientExchange upstream, bool answered)
     {
+        Volatile.Write(ref _hasHead, answered);
         Volatile.Write(ref _headDeadline, Never);
         _lastActivity = _services.NowMilliseconds;
         if (Stopped() is { IsFailure: true } stop)
@@ -889,7 +897,7 @@ internal sealed class Forwarder : IExchangeObserver
         Volatile.Write(ref _attemptDeadline, Never);
         if (_pumpRunning)
         {
-            if (!_pump!.IsComplete)
+            if (!_pump!.IsFlushed)
             {
                 // The pump may be writing to a peer that reads no more: the attempt is over all the same.
                 _upstream?.Reset(new StreamEnd(StreamResetReason.Cancelled, Initiator.Us, 0, "attempt_over"));

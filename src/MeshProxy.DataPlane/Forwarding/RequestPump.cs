@@ -36,8 +36,11 @@ internal sealed class RequestPump
     /// <summary>Messages of a gRPC call that were read from the downstream.</summary>
     public long Messages { get; private set; }
 
-    /// <summary>The body has been read to its end and written.</summary>
+    /// <summary>The body has been read to its end and written, though its last bytes may still wait to be sent: the answer can come before they are.</summary>
     public bool IsComplete { get; private set; }
+
+    /// <summary>And nothing of it waits to be sent.</summary>
+    public bool IsFlushed { get; private set; }
 
     /// <summary>How the body broke off, if it did.</summary>
     public StreamEnd Broken { get; private set; }
@@ -182,7 +185,7 @@ internal sealed class RequestPump
         _grpc = default;
         Grpc = null;
         Messages = 0;
-        IsComplete = false;
+        IsComplete = IsFlushed = false;
         Broken = default;
     }
 
@@ -197,7 +200,7 @@ internal sealed class RequestPump
                 var accepted = (chunk.Data.IsEmpty && !ends) || await target.WriteBodyAsync(chunk.Data, ends);
                 if (accepted && chunk.IsEnd)
                 {
-                    accepted = (ends || target.WriteTrailers(body.Trailers)) && await target.FlushAsync();
+                    accepted = ends || target.WriteTrailers(body.Trailers);
                 }
 
                 if (accepted)
@@ -212,6 +215,12 @@ internal sealed class RequestPump
                     }
 
                     IsComplete = chunk.IsEnd;
+                    if (chunk.IsEnd)
+                    {
+                        // Whether it arrives, the exchange itself tells.
+                        await target.FlushAsync();
+                        IsFlushed = true;
+                    }
                 }
 
                 ExitWrite(accepted);

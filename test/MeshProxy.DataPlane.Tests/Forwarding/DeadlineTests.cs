@@ -188,6 +188,41 @@ internal sealed class DeadlineTests
     }
 
     [Test]
+    public async Task An_upload_that_ends_after_the_response_has_begun_starts_no_wait_for_its_head()
+    {
+        var time = new ManualTime();
+        var uploaded = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var goOn = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.ReadHeadAsync();
+            await wire.SendAsync("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
+            var buffer = new byte[4096];
+            for (var text = ""; !text.EndsWith("0\r\n\r\n", StringComparison.Ordinal);)
+            {
+                text += Encoding.ASCII.GetString(buffer, 0, await wire.ReadSomeAsync(buffer));
+            }
+
+            uploaded.SetResult();
+            await goOn.Task;
+            await wire.SendAsync("later");
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), server.EndPoint), time: time);
+        await using var client = await proxy.DialAsync();
+        await client.SendAsync("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        Assert.That((await client.ReadResponseAsync(toHead: true)).Status, Is.EqualTo(200));
+        await client.SendAsync("0\r\n\r\n");
+        await uploaded.Task.WaitAsync(Wire.Patience);
+        for (var second = 0; second < 20; second++)
+        {
+            time.Advance(TimeSpan.FromSeconds(1));
+        }
+
+        goOn.SetResult();
+        Assert.That(Encoding.ASCII.GetString(await client.ReadExactlyAsync(10)), Is.EqualTo("firstlater"));
+    }
+
+    [Test]
     public async Task Each_attempt_and_each_hop_is_told_what_is_left()
     {
         using var ca = new TestCa();
