@@ -87,7 +87,7 @@ internal sealed class TlsTests
             {{Documents.Static("pay", _http2, "tls")}}
             """));
         var (status, output, errors) = await ManagedProcess.RunAsync(
-            Tool.Need("curl"), ["-sS", "--max-time", "30", "--noproxy", "*", "--cacert", _caFile, "--resolve", $"pay.example.com:{port}:127.0.0.1", $"https://pay.example.com:{port}/"]);
+            Tool.Need("curl"), ["-sS", "--max-time", "30", "--retry", "8", "--retry-all-errors", "--noproxy", "*", "--cacert", _caFile, "--resolve", $"pay.example.com:{port}:127.0.0.1", $"https://pay.example.com:{port}/"]);
         Assert.That((status, output), Is.EqualTo((0, "HTTP/2.0 https pay.example.com TLSv1.3\n")), errors);
 
         var openssl = Tool.Need("openssl");
@@ -98,6 +98,59 @@ internal sealed class TlsTests
         Assert.That(status, Is.Not.Zero);
         Assert.That(errors, Does.Contain("unrecognized name"));
         Assert.That(await gateway.MetricsTextAsync(), Does.Contain("meshproxy_connection_refusals_total{direction=\"gateway\",reason=\"no_route\"} 2"));
+    }
+
+    [TestCase("-tls1_2")]
+    [TestCase("-tls1_3")]
+    [CancelAfter(90_000)]
+    public async Task A_session_of_the_edge_is_resumed_also_after_a_change_of_the_configuration(string version)
+    {
+        var openssl = Tool.Need("openssl");
+        var port = FreePorts.Take();
+        using var directory = new TemporaryDirectory();
+        using var certificate = _ca.IssueServer("shop.example");
+        var pem = _ca.ToPem(certificate);
+        var key = pem.IndexOf("-----BEGIN PRIVATE", StringComparison.Ordinal);
+        var text =
+            $$"""
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: Gateway
+            metadata: {name: edge, namespace: shop}
+            spec:
+              gatewayClassName: meshproxy
+              addresses: [{type: IPAddress, value: 127.0.0.1}]
+              listeners:
+              - {name: https, port: {{port}}, protocol: HTTPS, tls: {certificateRefs: [{name: shop-example}]} }
+            ---
+            apiVersion: v1
+            kind: Secret
+            metadata: {name: shop-example, namespace: shop}
+            type: kubernetes.io/tls
+            data: {tls.crt: {{Encode(pem[..key])}}, tls.key: {{Encode(pem[key..])}}}
+            ---
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: HTTPRoute
+            metadata: {name: r, namespace: shop}
+            spec: {parentRefs: [{name: edge}], rules: [{filters: [{type: RequestRedirect, requestRedirect: {statusCode: 301, hostname: first.example} }]}]}
+            """;
+        var file = directory.Write("gateway.yaml", text);
+        await using var gateway = await Proxy.StartGatewayAsync(file);
+        var session = directory.File("session");
+        Assert.That(await AskAsync("-sess_out", session), Does.Contain("New, TLS").And.Contain("first.example"));
+        File.WriteAllText(file, text.Replace("first.example", "second.example", StringComparison.Ordinal));
+        await Eventually.IsTrueAsync(async () => (await AskAsync()).Contains("second.example", StringComparison.Ordinal), "the change is in force");
+        Assert.That(await AskAsync("-sess_in", session), Does.Contain("Reused, TLS").And.Contain("second.example"));
+
+        static string Encode(string part) => Convert.ToBase64String(System.Text.Encoding.ASCII.GetBytes(part));
+
+        async Task<string> AskAsync(params string[] more)
+        {
+            var (_, output, errors) = await ManagedProcess.RunAsync(
+                openssl,
+                ["s_client", "-connect", $"127.0.0.1:{port}", "-servername", "shop.example", version, "-ign_eof", .. more],
+                input: "GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n");
+            return output + errors;
+        }
     }
 
     [Test]

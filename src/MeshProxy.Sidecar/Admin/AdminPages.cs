@@ -148,6 +148,15 @@ internal sealed class AdminPages(
                 json.WriteString("name", port.Name);
                 json.WriteString("protocol", port.Cluster.Protocol.ToString());
                 WriteStrings(json, "allowed_servers", port.Cluster.AllowedServers.Select(id => id.ToString()));
+                if (port.Cluster.Tls is { } tls)
+                {
+                    json.WriteStartObject("tls_outside_the_mesh");
+                    json.WriteString("policy", tls.Policy.ToString());
+                    json.WriteString("server_name", tls.ServerName);
+                    json.WriteString("invalid", tls.Invalid);
+                    json.WriteEndObject();
+                }
+
                 WriteRoutes(json, port.HttpRoutes);
                 WriteBackends(json, "tcp_backends", port.TcpBackends);
                 WriteTlsRoutes(json, port.TlsRoutes);
