@@ -54,6 +54,7 @@ internal sealed class ClientTrafficCompiler
                 MaxConcurrentStreams = config.MaxConcurrentStreams ?? multiplexed.MaxConcurrentStreams,
                 HeadTimeout = timeouts.RequestHead ?? multiplexed.HeadTimeout,
                 IdleTimeout = timeouts.Idle ?? multiplexed.IdleTimeout,
+                StallTimeout = timeouts.StreamIdle ?? multiplexed.StallTimeout,
             },
         };
         return new ClientTraffic(config, direction, new ServerCodecOptions(http, http with { Scheme = "https"u8.ToArray() }, http2));

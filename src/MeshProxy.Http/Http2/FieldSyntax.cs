@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Text;
 
 namespace MeshProxy.Http.Http2;
 
@@ -25,9 +26,9 @@ internal static class FieldSyntax
 
     public static bool IsScheme(ReadOnlySpan<byte> value) => !value.IsEmpty && !value.ContainsAnyExcept(s_scheme);
 
-    /// <summary>"/..." or "*"; no white space, controls or fragment.</summary>
+    /// <summary>"/..." or "*"; no white space, controls, fragment, or what is not ASCII.</summary>
     public static bool IsPath(ReadOnlySpan<byte> value) =>
-        !value.IsEmpty && (value[0] == (byte)'/' || (value.Length == 1 && value[0] == (byte)'*')) && !value.ContainsAny(s_notInPath);
+        !value.IsEmpty && (value[0] == (byte)'/' || (value.Length == 1 && value[0] == (byte)'*')) && !value.ContainsAny(s_notInPath) && Ascii.IsValid(value);
 
     public static bool HasControls(ReadOnlySpan<byte> value) => value.ContainsAny(s_controls);
 }

@@ -205,6 +205,7 @@ public sealed class ConformanceTests
             ("8.3.1", "empty :path", [.. method, .. scheme, .. Line(":path", ""), .. authority], "invalid_pseudo_field"),
             ("8.3.1", ":path without slash", [.. method, .. scheme, .. Line(":path", "a"), .. authority], "invalid_pseudo_field"),
             ("8.3.1", ":path with a space", [.. method, .. scheme, .. Line(":path", "/a b"), .. authority], "invalid_pseudo_field"),
+            ("8.3.1", ":path beyond ASCII", [.. method, .. scheme, .. Line(":path", "/\xe9"), .. authority], "invalid_pseudo_field"),
             ("8.3.1", ":path with a fragment", [.. method, .. scheme, .. Line(":path", "/a#b"), .. authority], "invalid_pseudo_field"),
             ("8.3.1", "asterisk without OPTIONS", [.. method, .. scheme, .. Line(":path", "*"), .. authority], "invalid_path"),
             ("8.3.1", ":method that is no token", [.. Line(":method", "G T"), .. scheme, .. path, .. authority], "invalid_pseudo_field"),
