@@ -37,7 +37,8 @@ internal sealed class TunnelTests
         Assert.That(line.GetProperty("http.response.status_code").GetInt32(), Is.EqualTo(version == "1.1" ? 101 : 200));
         Assert.That(line.GetProperty("http.request.body.bytes").GetInt64(), Is.GreaterThan(bytes));
         Assert.That(line.GetProperty("http.response.body.bytes").GetInt64(), Is.GreaterThan(bytes));
-        Assert.That(line.GetProperty("event.outcome").GetString(), Is.EqualTo("success"));
+        var flag = line.TryGetProperty("meshproxy.flags", out var flags) ? flags.GetString() : "";
+        Assert.That(flag, Is.EqualTo("").Or.EqualTo("DC"), "both have said Close by now: whether the client ends its stream first or gives it up is its own race");
         var metrics = Encoding.UTF8.GetString(await proxy.Telemetry.Meters.ExportAsync());
         Assert.That(metrics, Does.Contain("meshproxy_tunnel_bytes_total{direction=\"gateway\",service=\"shop/payments\",route=\"shop/route\",way=\"received\"} "
             + line.GetProperty("http.request.body.bytes").GetInt64()));
