@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Runtime.CompilerServices;
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.Http;
 using MeshProxy.Http.Fields;
 
@@ -64,7 +65,7 @@ internal sealed class Base64BodyReader : HttpBodyReader
         return true;
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]
     public override async ValueTask<BodyChunk> ReadAsync()
     {
         BodyChunk chunk;

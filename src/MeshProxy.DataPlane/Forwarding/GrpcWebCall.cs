@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Buffers.Binary;
 using System.Buffers.Text;
 using System.Runtime.CompilerServices;
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.Http;
 using MeshProxy.Http.Fields;
 
@@ -80,7 +81,7 @@ internal sealed class GrpcWebCall
     }
 
     /// <summary>Writes the trailers, which end the body.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]
     public async ValueTask<bool> WriteTrailersAsync(HttpServerExchange to, FieldMap trailers)
     {
         var frame = ArrayPool<byte>.Shared.Rent(PrefixBytes + trailers.ListSize);
@@ -132,7 +133,7 @@ internal sealed class GrpcWebCall
         return kind;
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]
     private async ValueTask<bool> WriteTextAsync(HttpServerExchange to, ReadOnlySequence<byte> data, bool endStream)
     {
         if (_scratch.Length == 0)

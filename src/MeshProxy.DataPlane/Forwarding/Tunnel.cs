@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using MeshProxy.DataPlane.Telemetry;
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.Http;
 
 namespace MeshProxy.DataPlane.Forwarding;
@@ -36,7 +37,7 @@ internal sealed class Tunnel
     public long Sent => Volatile.Read(ref _sent);
 
     /// <summary>Carries bytes until both directions have ended, or one has broken. Both exchanges stay their owner's to complete.</summary>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]
     public async ValueTask<TunnelEnd> RunAsync(HttpServerExchange downstream, HttpClientExchange upstream, RouteMeters meters)
     {
         _downstream = downstream;
@@ -53,7 +54,7 @@ internal sealed class Tunnel
         return _end;
     }
 
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder))]
     private async ValueTask PumpAsync(HttpBodyReader from, IHttpBodyWriter to, bool isUp)
     {
         while (true)
