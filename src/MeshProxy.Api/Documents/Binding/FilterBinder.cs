@@ -185,15 +185,8 @@ internal static class FilterBinder
         BackendRef? backend = null;
         if (fields.RequiredMap("backendRef", "name the Service that gets the copies") is { } reference)
         {
-            var group = reference.Text("group") ?? "";
-            var kind = reference.Text("kind") ?? DocumentKinds.Service;
-            var name = reference.RequiredText("name", "name the Service", NameRules.CheckName);
-            var ns = reference.Text("namespace", NameRules.CheckLabel) ?? metadata.Name.Namespace;
-            var port = group.Length == 0 && kind == DocumentKinds.Service
-                ? reference.RequiredNumber("port", 1, 65535, "write the port of the Service")
-                : reference.Number("port", 1, 65535);
+            backend = BackendBinder.Reference(reference, metadata);
             reference.Close();
-            backend = name is null ? null : new BackendRef(group, kind, new ResourceName(ns, name), port, 1, reference.Path);
         }
 
         var percent = fields.Number("percent", 0, 100);

@@ -351,19 +351,13 @@ internal static class RouteBinder
         var backends = ImmutableArray.CreateBuilder<BackendRef>();
         foreach (var fields in rule.Maps("backendRefs", MaxBackends))
         {
-            var group = fields.Text("group") ?? "";
-            var kind = fields.Text("kind") ?? DocumentKinds.Service;
-            var name = fields.RequiredText("name", "name the Service", NameRules.CheckName);
-            var ns = fields.Text("namespace", NameRules.CheckLabel) ?? metadata.Name.Namespace;
-            var port = group.Length == 0 && kind == DocumentKinds.Service
-                ? fields.RequiredNumber("port", 1, 65535, "write the port of the Service")
-                : fields.Number("port", 1, 65535);
+            var backend = BackendBinder.Reference(fields, metadata);
             var weight = fields.Number("weight", 0, MaxWeight) ?? 1;
             var filters = takesFilters ? FilterBinder.Filters(fields, metadata, isHttp) : [];
             fields.Close();
-            if (name is not null)
+            if (backend is not null)
             {
-                backends.Add(new BackendRef(group, kind, new ResourceName(ns, name), port, weight, fields.Path) { Filters = filters });
+                backends.Add(backend with { Weight = weight, Filters = filters });
             }
         }
 
