@@ -1,0 +1,121 @@
+using MeshProxy.DataPlane.Failures;
+using MeshProxy.Http;
+
+namespace MeshProxy.DataPlane.Forwarding;
+
+// The ends that come from outside of the loop, on any thread: deadlines, and a downstream that left. Who may touch what is told above the class.
+internal sealed partial class Forwarder
+{
+    /// <summary>The downstream is gone.</summary>
+    public void OnAborted(StreamEnd end) => Stop(new Failure(
+        FailureCause.DownstreamLeft, FailureStage.Downstream, RetrySafety.Never, Initiator.Peer, end.Detail ?? "downstream_left"));
+
+    /// <summary>Judges the deadlines of the exchange in progress.</summary>
+    public void OnTick(long now)
+    {
+        var generation = Volatile.Read(ref _generation);
+        if (!Volatile.Read(ref _active))
+        {
+            return;
+        }
+
+        if (_pump is { } pump)
+        {
+            // An upload is activity too.
+            _times.OnMoved(pump.Bytes, now);
+        }
+
+        if (_tunnel is { } tunnel && tunnel.Received + tunnel.Sent is var moved and > 0)
+        {
+            _times.OnMoved(moved, now);
+        }
+
+        if (_continue.TryTell(now))
+        {
+            _ = TellContinueAsync(_upstream!);
+        }
+
+        switch (_times.Judge(now))
+        {
+            case ExchangeTimes.Passed.Exchange:
+                Stop(PastDeadline(), generation);
+                break;
+            case ExchangeTimes.Passed.Attempt:
+                Stop(Timeout(FailureCause.UpstreamTimeout, $"attempt_timeout: {_endpoint?.Address ?? "the endpoint"} took longer than the route's timeouts.backendRequest"), generation);
+                break;
+            case ExchangeTimes.Passed.Head:
+                Stop(Timeout(FailureCause.UpstreamTimeout, $"response_timeout: no response head from {_endpoint?.Address ?? "any endpoint"} in time"), generation);
+                break;
+            case ExchangeTimes.Passed.Idle:
+                Stop(Timeout(FailureCause.StreamIdle, "stream_idle: nothing moved in either direction"), generation);
+                break;
+        }
+
+        static Failure Timeout(FailureCause cause, string detail) => new(cause, FailureStage.Waiting, RetrySafety.Never, Initiator.Us, detail);
+    }
+
+    /// <summary>Ends the exchange from outside its loop: wakes whatever it waits for.</summary>
+    private void Stop(Failure failure, int? generation = null)
+    {
+        var stopping = new Stopping();
+        HttpClientExchange? upstream;
+        lock (_gate)
+        {
+            if (!_active || _stop.IsFailure || (generation ?? _generation) != _generation)
+            {
+                return;
+            }
+
+            _stop = failure;
+            _stopping = stopping;
+            upstream = _upstream;
+        }
+
+        if (upstream is not null)
+        {
+            upstream.Reset(new StreamEnd(StreamResetReason.Cancelled, failure.Initiator, 0x8, "stopped"));
+        }
+        else
+        {
+            _waiter.TryFail(failure);
+        }
+
+        if (failure.Cause != FailureCause.DownstreamLeft && _downstream.HasResponseStarted)
+        {
+            _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, failure.Initiator, 0x8, "stopped"));
+        }
+
+        lock (_gate)
+        {
+            _stopping = null;
+        }
+
+        stopping.Completes?.Complete();
+        if (stopping.SignalsEnd)
+        {
+            _done.Set();
+        }
+    }
+
+    private Failure Stopped()
+    {
+        lock (_gate)
+        {
+            return _stop;
+        }
+    }
+
+    private Failure PastDeadline() => new(FailureCause.MaxDuration, FailureStage.Waiting, RetrySafety.Never, Initiator.Us, _times.Deadline.IsCallers
+        ? "deadline_exceeded: the caller's grpc-timeout or x-request-timeout passed"
+        : "request_timeout: the exchange took longer than the route's timeouts.request");
+
+    /// <summary>A stop that is under way: what it hands back in the loop's place when it is through. Guarded by the gate.</summary>
+    private sealed class Stopping
+    {
+        /// <summary>The attempt's exchange, which the loop has given up meanwhile.</summary>
+        public HttpClientExchange? Completes { get; set; }
+
+        /// <summary>The exchange is complete but for telling so.</summary>
+        public bool SignalsEnd { get; set; }
+    }
+}
