@@ -5,51 +5,29 @@ using MeshProxy.Integration.Tests.Fixture;
 
 namespace MeshProxy.Integration.Tests;
 
-/// <summary>A gateway between clients and servers that others wrote: Node.js (http, http2, ws, undici, grpc-js), Python's grpcio, .NET, curl, nghttp, in pairs.</summary>
-[TestFixture]
-internal sealed class ForeignPeerTests
+/// <summary>
+/// A gateway, and the two sidecars of a mesh, between clients and servers that others wrote: Node.js (http, http2, ws, undici, grpc-js), Python (grpcio, websockets), .NET, curl, nghttp,
+/// in pairs. Both ways serve the same names with the same rules.
+/// </summary>
+[TestFixture("gateway")]
+[TestFixture("mesh")]
+internal sealed class ForeignPeerTests(string way)
 {
-    private const string PythonServer =
-        """
-        import grpc, sys
-        from concurrent import futures
-        def dec(b):
-            text, count, at = "", 0, 0
-            while at < len(b):
-                if b[at] == 10: text = b[at + 2:at + 2 + b[at + 1]].decode(); at += 2 + b[at + 1]
-                else:
-                    at += 1; shift = 0
-                    while True:
-                        count |= (b[at] & 127) << shift; shift += 7; at += 1
-                        if b[at - 1] < 128: break
-            return text, count
-        def enc(item):
-            t = item[0].encode(); out = bytes([10, len(t)]) + t + b"\x10"; n = item[1]
-            while n > 127: out += bytes([n & 127 | 128]); n >>= 7
-            return out + bytes([n])
-        def unary(item, context):
-            context.set_trailing_metadata((("x-served-by", "grpcio"),))
-            if item[0] == "fail": context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the account is closed: 100 % sure")
-            return item[0] + " back", item[1] + 1
-        def down(item, context):
-            for i in range(item[1]): yield item[0], i
-        def up(items, context):
-            items = list(items); return "".join(i[0] for i in items), sum(i[1] for i in items)
-        def both(items, context):
-            for i in items: yield i[0], 2 * i[1]
-        h = lambda kind, f: getattr(grpc, kind + "_rpc_method_handler")(f, dec, enc)
-        server = grpc.server(futures.ThreadPoolExecutor(8))
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("meshproxy.integration.Shapes", {
-            "Unary": h("unary_unary", unary), "Down": h("unary_stream", down), "Up": h("stream_unary", up), "Both": h("stream_stream", both)}),))
-        print(server.add_insecure_port("127.0.0.1:0"), flush=True)
-        server.start(); server.wait_for_termination()
-        """;
+    // The names that clients ask for, and the upstream behind each path.
+    private static readonly (string Host, (string Path, string Upstream)[] Rules)[] s_routes =
+    [
+        ("node", [("/h2", "node-h2c"), ("/h1/chat", "node-ws"), ("/h1/ws", "node-ws"), ("/meshproxy.integration.Shapes", "node-grpc"), ("/", "node-http")]),
+        ("python", [("/meshproxy.integration.Shapes", "python-grpc"), ("/", "python-ws")]),
+        ("app", [("/meshproxy.integration.Shapes", "app-grpc"), ("/trailers", "app-grpc"), ("/", "app-http")]),
+    ];
 
+    private readonly Dictionary<Language, ManagedProcess> _servers = [];
+    private readonly Dictionary<Language, Dictionary<string, JsonElement>> _results = [];
+    private readonly List<string> _missing = [];
     private TemporaryDirectory _directory = null!;
     private TestApp _app = null!;
-    private Node? _node;
-    private Proxy _gateway = null!;
-    private Dictionary<string, JsonElement> _results = [];
+    private Mesh? _mesh;
+    private Proxy? _gateway;
     private int _port;
 
     [OneTimeSetUp]
@@ -57,19 +35,26 @@ internal sealed class ForeignPeerTests
     {
         _directory = new TemporaryDirectory();
         _app = await TestApp.StartAsync("app");
-        _node = Tool.Find("node") is null ? null : await Node.StartAsync();
-        _port = FreePorts.Take();
-        _gateway = await StartGatewayAsync(_port, _app.Http2Port, _node?.GrpcPort is { } port and not 0 ? port : FreePorts.Take());
-        if (_node is not null)
+        var node = await StartAsync(Language.NodeJs);
+        var python = await StartAsync(Language.Python);
+        (string Name, int Port, string Protocol)[] upstreams =
+        [
+            ("node-http", PortOf(node, "h1"), "http"), ("node-h2c", PortOf(node, "h2"), "kubernetes.io/h2c"), ("node-grpc", PortOf(node, "grpc"), "grpc"), ("node-ws", PortOf(node, "ws"), "kubernetes.io/ws"),
+            ("python-grpc", PortOf(python, "grpc"), "grpc"), ("python-ws", PortOf(python, "ws"), "kubernetes.io/ws"), ("app-http", _app.Http1Port, "http"), ("app-grpc", _app.Http2Port, "grpc"),
+        ];
+        _missing.AddRange(upstreams.Where(upstream => upstream.Port == 0).Select(upstream => upstream.Name));
+        upstreams = [.. upstreams.Select(upstream => upstream with { Port = upstream.Port == 0 ? FreePorts.Take() : upstream.Port })];
+        _port = way == "gateway" ? await StartGatewayAsync(upstreams) : await StartMeshAsync(upstreams);
+        foreach (var language in (Language[])[Language.NodeJs, Language.Python])
         {
-            _results = await Node.RunCasesAsync(_port);
+            _results[language] = await language.RunCasesAsync(_port, _missing);
         }
     }
 
     [OneTimeTearDown]
     public async Task StopAsync()
     {
-        foreach (var part in (IAsyncDisposable?[])[_gateway, _node, _app])
+        foreach (var part in (IAsyncDisposable?[])[_gateway, _mesh, .. _servers.Values, _app])
         {
             if (part is not null)
             {
@@ -80,50 +65,32 @@ internal sealed class ForeignPeerTests
         _directory.Dispose();
     }
 
-    [TestCaseSource(typeof(Node), nameof(Node.Cases))]
-    public void Node_client(string name)
+    [TearDown]
+    public void ShowLogs()
     {
-        if (_node is null)
+        if (TestContext.CurrentContext.Result.FailCount > 0)
         {
-            Assert.Ignore("node is not installed");
+            TestContext.Out.WriteLine(_mesh?.Report() ?? _gateway!.Process.Report());
         }
-
-        Assert.That(_results, Does.ContainKey(name), "the clients ended before it");
-        if (_results[name].TryGetProperty("skipped", out var reason))
-        {
-            Assert.Ignore(reason.GetString()!);
-        }
-
-        Assert.That(_results[name].TryGetProperty("error", out var error) ? error.GetString() : "", Is.Empty, _gateway.Process.Report());
     }
 
-    [Test]
+    [TestCaseSource(nameof(NodeCases))]
+    public void Node_client(string name) => Judge(Language.NodeJs, name);
+
+    [TestCaseSource(nameof(PythonCases))]
+    public void Python_client(string name) => Judge(Language.Python, name);
+
+    [TestCase("node", "grpc-js")]
+    [TestCase("python", "grpcio")]
     [CancelAfter(60_000)]
-    public async Task Dotnet_client_to_grpc_js()
+    public async Task Dotnet_client_to(string host, string server)
     {
-        if (_node is not { GrpcPort: > 0 })
+        if (_missing.Contains($"{host}-grpc"))
         {
-            Assert.Ignore("node or its package @grpc/grpc-js is not installed");
+            Assert.Ignore($"{server} is not installed");
         }
 
-        await CallTheFourShapesAsync(_port, "node.example", "grpc-js");
-    }
-
-    [Test]
-    [CancelAfter(90_000)]
-    public async Task Dotnet_client_to_grpcio()
-    {
-        var python = File.Exists("/usr/bin/python3") ? "/usr/bin/python3" : Tool.Need("python3");
-        if ((await ManagedProcess.RunAsync(python, ["-c", "import grpc"])).ExitCode != 0)
-        {
-            Assert.Ignore("python3 has no grpcio");
-        }
-
-        await using var server = ManagedProcess.Start("grpcio", python, [_directory.Write("server.py", PythonServer)]);
-        var listens = int.Parse(await Eventually.GetAsync(() => Task.FromResult(server.Output.FirstOrDefault()), "grpcio tells its port"), System.Globalization.CultureInfo.InvariantCulture);
-        var port = FreePorts.Take();
-        await using var gateway = await StartGatewayAsync(port, listens, listens);
-        await CallTheFourShapesAsync(port, "app.example", "grpcio");
+        await CallTheFourShapesAsync(_port, $"{host}.shop", server);
     }
 
     [TestCase("--http1.0", "200 1.1")]
@@ -137,7 +104,7 @@ internal sealed class ForeignPeerTests
         foreach (var arguments in (string[][])[["/hello"], ["/count", "--data-binary", $"@{body}"], ["/count", "-T", body, "-X", "POST", "-H", "Expect: 100-continue"]])
         {
             var (status, output, errors) = await ManagedProcess.RunAsync(Tool.Need("curl"),
-                ["-sS", "--max-time", "30", "--noproxy", "*", version, "-H", "Host: app.example", "-w", "\n%{http_code} %{http_version}", $"http://127.0.0.1:{_port}{arguments[0]}", .. arguments[1..]]);
+                ["-sS", "--max-time", "30", "--noproxy", "*", version, "-H", "Host: app.shop", "-w", "\n%{http_code} %{http_version}", $"http://127.0.0.1:{_port}{arguments[0]}", .. arguments[1..]]);
             Assert.That(status, Is.Zero, errors);
             Assert.That(output, Does.StartWith(arguments[0] == "/hello" ? "hello from app\n" : "1000000 ").And.EndWith(spoken), string.Join(' ', arguments));
         }
@@ -150,7 +117,7 @@ internal sealed class ForeignPeerTests
     {
         // From standard input: curl can not know how much it will be.
         var (status, output, errors) = await ManagedProcess.RunAsync(Tool.Need("curl"),
-            ["-sS", "--max-time", "30", "--noproxy", "*", version, "-T", "-", "-X", "POST", "-H", "Host: app.example", $"http://127.0.0.1:{_port}/count"], input: new string('s', 700_000));
+            ["-sS", "--max-time", "30", "--noproxy", "*", version, "-T", "-", "-X", "POST", "-H", "Host: app.shop", $"http://127.0.0.1:{_port}/count"], input: new string('s', 700_000));
         Assert.That((status, output.Split(' ')[0]), Is.EqualTo((0, "700000")), $"{name}: {errors}");
     }
 
@@ -159,7 +126,7 @@ internal sealed class ForeignPeerTests
     [CancelAfter(60_000)]
     public async Task Nghttp_sees_many_streams(string path)
     {
-        var (status, output, errors) = await ManagedProcess.RunAsync(Tool.Need("nghttp"), ["-nv", "-m", "50", "-H", ":authority: app.example", $"http://127.0.0.1:{_port}{path}"]);
+        var (status, output, errors) = await ManagedProcess.RunAsync(Tool.Need("nghttp"), ["-nv", "-m", "50", "-H", ":authority: app.shop", $"http://127.0.0.1:{_port}{path}"]);
         Assert.That(status, Is.Zero, errors);
         Assert.That(output.Split(":status: 200").Length - 1, Is.EqualTo(50), output);
         Assert.That(output, Does.Not.Contain("RST_STREAM").And.Not.Contain("PROTOCOL_ERROR"));
@@ -201,46 +168,70 @@ internal sealed class ForeignPeerTests
         Assert.That((failure!.StatusCode, failure.Status.Detail), Is.EqualTo((StatusCode.FailedPrecondition, "the account is closed: 100 % sure")));
     }
 
-    // node.example: Node.js behind /h1 and /h2. app.example: .NET. Elsewhere: the WebSocket server, for clients that cannot choose their Host.
-    private async Task<Proxy> StartGatewayAsync(int port, int grpc, int nodeGrpc)
+    private static int PortOf(Dictionary<string, int>? ports, string name) => ports?.GetValueOrDefault(name) ?? 0;
+
+    private static IEnumerable<string> NodeCases() => Language.NodeJs.Cases();
+
+    private static IEnumerable<string> PythonCases() => Language.Python.Cases();
+
+    private static string Routes(Func<string, string> parent) => string.Concat(s_routes.Select(route =>
+        $$"""
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: HTTPRoute
+        metadata: {name: {{route.Host}}, namespace: shop}
+        spec:
+          {{parent(route.Host)}}
+          rules:
+        {{string.Join('\n', route.Rules.Select(rule => $"  - {{matches: [{{path: {{type: PathPrefix, value: {rule.Path}}} }}], backendRefs: [{{name: {rule.Upstream}, port: 80}}]}}"))}}
+        ---
+
+        """));
+
+    private void Judge(Language language, string name)
     {
-        var (http1, http2) = (_node?.Http1Port ?? FreePorts.Take(), _node?.Http2Port ?? FreePorts.Take());
-        return await Proxy.StartGatewayAsync(_directory.Write($"gateway-{port}.yaml",
-            Documents.HttpGateway(port) + Documents.Static("node1", http1) + Documents.Static("node2", http2, "kubernetes.io/h2c") + Documents.Static("node-grpc", nodeGrpc, "grpc")
-            + Documents.Static("app", _app.Http1Port) + Documents.Static("app-grpc", grpc, "grpc") +
-            """
-            apiVersion: gateway.networking.k8s.io/v1
-            kind: HTTPRoute
-            metadata: {name: node, namespace: shop}
-            spec:
-              parentRefs: [{name: edge}]
-              hostnames: [node.example]
-              rules:
-              - matches: [{path: {type: PathPrefix, value: /h2} }]
-                backendRefs: [{name: node2, port: 80}]
-              - matches: [{path: {type: PathPrefix, value: /meshproxy.integration.Shapes} }]
-                backendRefs: [{name: node-grpc, port: 80}]
-              - backendRefs: [{name: node1, port: 80}]
-            ---
-            apiVersion: gateway.networking.k8s.io/v1
-            kind: HTTPRoute
-            metadata: {name: app, namespace: shop}
-            spec:
-              parentRefs: [{name: edge}]
-              hostnames: [app.example]
-              rules:
-              - matches: [{path: {type: PathPrefix, value: /meshproxy.integration.Shapes} }, {path: {type: PathPrefix, value: /trailers} }]
-                backendRefs: [{name: app-grpc, port: 80}]
-              - backendRefs: [{name: app, port: 80}]
-            ---
-            apiVersion: gateway.networking.k8s.io/v1
-            kind: HTTPRoute
-            metadata: {name: ws, namespace: shop}
-            spec:
-              parentRefs: [{name: edge}]
-              rules:
-              - matches: [{path: {type: PathPrefix, value: /ws} }]
-                backendRefs: [{name: node1, port: 80}]
-            """));
+        if (!language.IsInstalled)
+        {
+            Assert.Ignore($"{language} is not installed");
+        }
+
+        Assert.That(_results[language], Does.ContainKey(name), "the clients ended before it");
+        if (_results[language][name].TryGetProperty("skipped", out var reason))
+        {
+            Assert.Ignore(reason.GetString()!);
+        }
+
+        Assert.That(_results[language][name].TryGetProperty("error", out var error) ? error.GetString() : "", Is.Empty);
+    }
+
+    private async Task<Dictionary<string, int>?> StartAsync(Language language)
+    {
+        if (await language.StartServerAsync() is not { } server)
+        {
+            return null;
+        }
+
+        _servers[language] = server.Process;
+        return server.Ports;
+    }
+
+    private async Task<int> StartGatewayAsync((string Name, int Port, string Protocol)[] upstreams)
+    {
+        var port = FreePorts.Take();
+        _gateway = await Proxy.StartGatewayAsync(_directory.Write("gateway.yaml", Documents.HttpGateway(port)
+            + string.Concat(upstreams.Select(upstream => Documents.Static(upstream.Name, upstream.Port, upstream.Protocol)))
+            + Routes(host => $"parentRefs: [{{name: edge}}]\n  hostnames: [{host}.shop]")));
+        return port;
+    }
+
+    private async Task<int> StartMeshAsync((string Name, int Port, string Protocol)[] upstreams)
+    {
+        _mesh = await Mesh.StartAsync();
+        await _mesh.Meshctl.ApplyAsync(
+            string.Concat(((string[])["node", "python", "app"]).Select(name => Documents.Service(name, "nobody", "http 80 http")))
+            + string.Concat(upstreams.Select(upstream => Documents.Service(upstream.Name, "peers", $"{upstream.Name} 80 {upstream.Protocol}")))
+            + Routes(host => $"parentRefs: [{{group: \"\", kind: Service, name: {host}}}]"));
+        var peers = await _mesh.JoinAsync("peers-1", "peers", [.. upstreams.SelectMany(upstream => (string[])["--app-port", $"{upstream.Name}={upstream.Port}"])]);
+        await Mesh.WaitUntilRegisteredAsync(peers);
+        return (await _mesh.JoinAsync("clients-1", "clients")).Outbound;
     }
 }

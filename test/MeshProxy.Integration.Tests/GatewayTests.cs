@@ -235,38 +235,6 @@ internal sealed class GatewayTests
     }
 
     [Test]
-    [CancelAfter(90_000)]
-    public async Task A_python_grpc_client_in_the_four_shapes()
-    {
-        // Debian's own Python is the one that Debian's grpcio is for, whatever comes first on the path.
-        var python = File.Exists("/usr/bin/python3") ? "/usr/bin/python3" : Tool.Need("python3");
-        if ((await ManagedProcess.RunAsync(python, ["-c", "import grpc"])).ExitCode != 0)
-        {
-            Assert.Ignore("python3 has no grpcio");
-        }
-
-        // Generic stubs: the messages are field 1 (a string) alone, so that nothing needs to be generated.
-        var script = _directory.Write("client.py",
-            """
-            import grpc, sys
-            def enc(t): b = t.encode(); return bytes([10, len(b)]) + b
-            def dec(b): return b[2:2 + b[1]].decode() if b[:1] == b"\n" else ""
-            c = grpc.insecure_channel(sys.argv[1])
-            p = "/meshproxy.integration.Shapes/"
-            print(c.unary_unary(p + "Unary", enc, dec)("py", timeout=20))
-            print(c.stream_unary(p + "Up", enc, dec)(iter(["a", "b", "c"]), timeout=20))
-            print(",".join(c.stream_stream(p + "Both", enc, dec)(iter(["d", "e"]), timeout=20)))
-            print(len(list(c.unary_stream(p + "Down", lambda t: enc(t) + bytes([16, 5]), dec)("x", timeout=20))))
-            try:
-                c.unary_unary(p + "Unary", enc, dec)("fail", timeout=20)
-            except grpc.RpcError as e:
-                print(e.code().name, e.details(), dict(e.trailing_metadata())["x-reason"])
-            """);
-        var (status, output, errors) = await ManagedProcess.RunAsync(python, [script, $"127.0.0.1:{_http}"]);
-        Assert.That((status, output), Is.EqualTo((0, "py back\nabc\nd,e\n5\nFAILED_PRECONDITION the account is closed: 100 % sure closed\n")), errors);
-    }
-
-    [Test]
     [CancelAfter(60_000)]
     public async Task Nghttp_in_plaintext_and_over_tls()
     {

@@ -1,10 +1,11 @@
-// Node.js clients against a gateway: node client.js PORT. One JSON line for each case: name, and error when it failed or skipped when a package is missing.
-// Hosts: node.example has a Node.js behind it (/h1 over HTTP/1.1, /h2 over HTTP/2), app.example has .NET.
+// Node.js clients against a proxy: node client.js PORT [MISSING...], where MISSING names upstreams that are not there. One JSON line for each case: name, and error
+// when it failed or skipped when something is missing. Hosts: node.shop has Node.js behind it (/h1 over HTTP/1.1, /h2 over HTTP/2), app.shop .NET, python.shop Python.
 'use strict';
 const assert = require('node:assert/strict');
 const { once } = require('node:events');
 const http = require('node:http');
 const http2 = require('node:http2');
+const net = require('node:net');
 const path = require('node:path');
 
 const port = Number(process.argv[2]);
@@ -20,6 +21,12 @@ function optional(name) {
   }
 }
 
+function needs(upstream) {
+  if (process.argv.slice(3).includes(upstream)) {
+    throw Object.assign(new Error(`the server ${upstream} is not installed`), { skipped: true });
+  }
+}
+
 async function collect(stream) {
   const pieces = [];
   for await (const piece of stream) {
@@ -29,7 +36,7 @@ async function collect(stream) {
 }
 
 function request1(path, options = {}) {
-  return http.request({ port, host: '127.0.0.1', agent, path, headers: { host: 'node.example', ...options.headers }, method: options.method || 'GET' });
+  return http.request({ port, host: '127.0.0.1', agent, path, headers: { host: 'node.shop', ...options.headers }, method: options.method || 'GET' });
 }
 
 async function get1(path, options) {
@@ -51,7 +58,7 @@ async function connect2() {
 }
 
 async function request2(path, headers = {}, options = {}) {
-  return (await connect2()).request({ ':path': path, ':authority': 'node.example', ...headers }, options);
+  return (await connect2()).request({ ':path': path, ':authority': 'node.shop', ...headers }, options);
 }
 
 async function get2(path, headers, body) {
@@ -211,32 +218,37 @@ cases['http2 a cancelled request is no harm'] = async () => {
 cases['undici pipelines'] = async () => {
   const { Client } = optional('undici');
   const client = new Client(`http://127.0.0.1:${port}`, { pipelining: 8 });
-  const answers = await Promise.all(Array.from({ length: 64 }, (_, i) => client.request({ path: both[i % 2] + '/echo', method: 'PUT', headers: { host: 'node.example' }, body: `body ${i}` }).then(answer => answer.body.text())));
+  const answers = await Promise.all(Array.from({ length: 64 }, (_, i) => client.request({ path: both[i % 2] + '/echo', method: 'PUT', headers: { host: 'node.shop' }, body: `body ${i}` }).then(answer => answer.body.text())));
   await client.close();
   assert.deepEqual(answers, Array.from({ length: 64 }, (_, i) => `body ${i}`));
 };
 
-cases['ws client'] = async () => {
-  const { WebSocket } = optional('ws');
-  const socket = new WebSocket(`ws://127.0.0.1:${port}/h1/chat`, ['chat'], { headers: { host: 'node.example' } });
-  await once(socket, 'open');
-  assert.equal(socket.protocol, 'chat');
-  socket.send('text');
-  assert.equal((await once(socket, 'message'))[0].toString(), 'text');
-  const large = Buffer.alloc(300_000, 'z');
-  socket.send(large);
-  assert((await once(socket, 'message'))[0].equals(large));
-  socket.ping('are you there');
-  assert.equal((await once(socket, 'pong'))[0].toString(), 'are you there');
-  socket.send('bye');
-  const [code, reason] = await once(socket, 'close');
-  assert.equal(`${code} ${reason}`, '4001 as you wish');
-};
+for (const [server, upstream, url, host] of [['ws', 'node-ws', '/h1/chat', 'node.shop'], ['websockets', 'python-ws', '/chat', 'python.shop']]) {
+  cases[`ws to ${server}`] = async () => {
+    needs(upstream);
+    const { WebSocket } = optional('ws');
+    const socket = new WebSocket(`ws://127.0.0.1:${port}${url}`, ['chat'], { headers: { host } });
+    await once(socket, 'open');
+    assert.equal(socket.protocol, 'chat');
+    socket.send('text');
+    assert.equal((await once(socket, 'message'))[0].toString(), 'text');
+    const large = Buffer.alloc(300_000, 'z');
+    socket.send(large);
+    assert((await once(socket, 'message'))[0].equals(large));
+    socket.ping('are you there');
+    assert.equal((await once(socket, 'pong'))[0].toString(), 'are you there');
+    socket.send('bye');
+    const [code, reason] = await once(socket, 'close');
+    assert.equal(`${code} ${reason}`, '4001 as you wish');
+  };
+}
 
 cases['a browser\'s WebSocket'] = async () => {
-  // undici's is the one that Node and browsers' test suites share; it needs the name to resolve, so the address is the host here.
-  const { WebSocket } = optional('undici');
-  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`);
+  // undici's is the one that Node and browsers' test suites share. Its name is not to be resolved, so the connection is made here.
+  const { Agent, WebSocket } = optional('undici');
+  needs('node-ws');
+  const dispatcher = new Agent({ connect: (_, done) => { const connection = net.connect(port, '127.0.0.1', () => done(null, connection)); } });
+  const socket = new WebSocket('ws://node.shop/h1/ws', { dispatcher });
   socket.binaryType = 'arraybuffer';
   await once(socket, 'open');
   socket.send('text');
@@ -253,7 +265,7 @@ cases['WebSocket over HTTP/2'] = async () => {
   optional('ws');
   const session = await connect2();
   assert.equal(session.remoteSettings.enableConnectProtocol, true);
-  const stream = session.request({ ':method': 'CONNECT', ':protocol': 'websocket', ':scheme': 'http', ':path': '/h1/chat', ':authority': 'node.example', 'sec-websocket-version': '13', 'sec-websocket-protocol': 'chat' }, { endStream: false });
+  const stream = session.request({ ':method': 'CONNECT', ':protocol': 'websocket', ':scheme': 'http', ':path': '/h1/chat', ':authority': 'node.shop', 'sec-websocket-version': '13', 'sec-websocket-protocol': 'chat' }, { endStream: false });
   const [head] = await once(stream, 'response');
   assert.equal(head[':status'], 200);
   assert.equal(head['sec-websocket-protocol'], 'chat');
@@ -269,18 +281,18 @@ cases['WebSocket over HTTP/2'] = async () => {
   assert.equal((await get2('/h1/hello')).response[':status'], 200, 'the connection goes on');
 };
 
-function shapes(host) {
+function shapes(host, options = {}) {
   const grpc = optional('@grpc/grpc-js');
   const loader = optional('@grpc/proto-loader');
   const Shapes = grpc.loadPackageDefinition(loader.loadSync(path.join(__dirname, '../Protos/shapes.proto'), { defaults: true })).meshproxy.integration.Shapes;
-  return { grpc, client: new Shapes(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), { 'grpc.default_authority': host }) };
+  return { grpc, client: new Shapes(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), { 'grpc.default_authority': host, ...options }) };
 }
 
 const unary = (client, item, ...more) => new Promise((resolve, reject) => client.Unary(item, ...more, (error, answer) => error ? reject(error) : resolve(answer)));
 
-for (const host of ['node.example', 'app.example']) {
-  const server = host === 'node.example' ? 'grpc-js' : '.NET';
+for (const [host, server, upstream] of [['node.shop', 'grpc-js', 'node-grpc'], ['app.shop', '.NET', 'app'], ['python.shop', 'grpcio', 'python-grpc']]) {
   cases[`grpc-js to ${server}: four shapes`] = async () => {
+    needs(upstream);
     const { client } = shapes(host);
     assert.deepEqual(await unary(client, { text: 'js', count: 1 }), { text: 'js back', count: 2 });
     const down = [];
@@ -308,6 +320,7 @@ for (const host of ['node.example', 'app.example']) {
   };
 
   cases[`grpc-js to ${server}: an error and its trailers`] = async () => {
+    needs(upstream);
     const { grpc, client } = shapes(host);
     const error = await unary(client, { text: 'fail' }).then(() => assert.fail('it succeeded'), failure => failure);
     assert.equal(error.code, grpc.status.FAILED_PRECONDITION);
@@ -315,41 +328,60 @@ for (const host of ['node.example', 'app.example']) {
     assert.equal(error.metadata.get('x-reason')[0], 'closed');
     client.close();
   };
-}
 
-cases['grpc-js: metadata and error details'] = async () => {
-  const { grpc, client } = shapes('node.example');
-  const sent = new grpc.Metadata();
-  sent.set('x-sent', 'value');
-  sent.set('x-bytes-bin', Buffer.from([0, 255, 10]));
-  const call = client.Unary({ text: 'metadata' }, sent, () => { });
-  const [got] = await once(call, 'metadata');
-  assert.equal(got.get('x-initial')[0], 'value');
-  assert.deepEqual(got.get('x-bytes-bin')[0], Buffer.from([0, 255, 10]));
-  const [status] = await once(call, 'status');
-  assert.equal(status.metadata.get('x-served-by')[0], 'grpc-js');
-  const error = await unary(client, { text: 'fail' }).catch(failure => failure);
-  assert.deepEqual(error.metadata.get('grpc-status-details-bin')[0], Buffer.from([8, 9, 18, 3, 119, 104, 121]));
-  client.close();
-};
-
-cases['grpc-js: deadline and cancellation reach the server'] = async () => {
-  const { grpc, client } = shapes('node.example');
-  const late = await unary(client, { text: 'never' }, new grpc.Metadata(), { deadline: Date.now() + 300 }).catch(failure => failure);
-  assert.equal(late.code, grpc.status.DEADLINE_EXCEEDED);
-  const call = client.Unary({ text: 'never' }, () => { });
-  call.on('error', () => { });
-  setTimeout(() => call.cancel(), 100);
-  const [status] = await once(call, 'status');
-  assert.equal(status.code, grpc.status.CANCELLED);
-  for (let tries = 0; tries < 100; tries++) {
-    if ((await unary(client, { text: 'cancelled' })).count === 2) {
-      return client.close();
+  cases[`grpc-js to ${server}: large messages, compressed and not`] = async () => {
+    needs(upstream);
+    const text = Array.from({ length: 450_000 }, (_, i) => i).join(' ');
+    for (const algorithm of [0, 2]) {
+      const { client } = shapes(host, { 'grpc.default_compression_algorithm': algorithm });
+      const answer = await unary(client, { text, count: 7 });
+      assert.equal(answer.count, 8);
+      assert(answer.text === `${text} back`);
+      client.close();
     }
-    await new Promise(resolve => setTimeout(resolve, 50));
+  };
+
+  if (upstream === 'app') {
+    continue;
   }
-  assert.fail('the server never heard of both');
-};
+
+  cases[`grpc-js to ${server}: metadata and error details`] = async () => {
+    needs(upstream);
+    const { grpc, client } = shapes(host);
+    const sent = new grpc.Metadata();
+    sent.set('x-sent', 'value');
+    sent.set('x-bytes-bin', Buffer.from([0, 255, 10]));
+    const call = client.Unary({ text: 'metadata' }, sent, () => { });
+    const [got] = await once(call, 'metadata');
+    assert.equal(got.get('x-initial')[0], 'value');
+    assert.deepEqual(got.get('x-bytes-bin')[0], Buffer.from([0, 255, 10]));
+    const [status] = await once(call, 'status');
+    assert.equal(status.metadata.get('x-served-by')[0], server);
+    const error = await unary(client, { text: 'fail' }).catch(failure => failure);
+    assert.deepEqual(error.metadata.get('grpc-status-details-bin')[0], Buffer.from([8, 9, 18, 3, 119, 104, 121]));
+    client.close();
+  };
+
+  cases[`grpc-js to ${server}: deadline and cancellation reach the server`] = async () => {
+    needs(upstream);
+    const { grpc, client } = shapes(host);
+    const { count: before } = await unary(client, { text: 'cancelled' });
+    const late = await unary(client, { text: 'never' }, new grpc.Metadata(), { deadline: Date.now() + 300 }).catch(failure => failure);
+    assert.equal(late.code, grpc.status.DEADLINE_EXCEEDED);
+    const call = client.Unary({ text: 'never' }, () => { });
+    call.on('error', () => { });
+    setTimeout(() => call.cancel(), 100);
+    const [status] = await once(call, 'status');
+    assert.equal(status.code, grpc.status.CANCELLED);
+    for (let tries = 0; tries < 100; tries++) {
+      if ((await unary(client, { text: 'cancelled' })).count === before + 2) {
+        return client.close();
+      }
+      await new Promise(resolve => setTimeout(resolve, 50));
+    }
+    assert.fail('the server never heard of both');
+  };
+}
 
 async function main() {
   for (const [name, run] of Object.entries(cases)) {

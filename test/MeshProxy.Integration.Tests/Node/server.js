@@ -128,7 +128,7 @@ async function main() {
     grpcPort = await new Promise((resolve, reject) => server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, port) => error ? reject(error) : resolve(port)));
   }
 
-  console.log(JSON.stringify({ h1: await listen(h1), h2: await listen(http2.createServer(handle)), grpc: grpcPort, ws: Boolean(ws) }));
+  console.log(JSON.stringify({ h1: await listen(h1), h2: await listen(http2.createServer(handle)), grpc: grpcPort, ws: ws ? h1.address().port : 0 }));
 }
 
 process.on('uncaughtException', error => console.error(error));
