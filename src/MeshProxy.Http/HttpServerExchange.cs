@@ -44,6 +44,10 @@ public abstract class HttpServerExchange : IHttpBodyWriter
     /// told at once, inside the setter.</summary>
     public abstract IExchangeObserver? Observer { get; set; }
 
+    /// <summary>Whether the peer announced that it takes a head of this size (SETTINGS_MAX_HEADER_LIST_SIZE in HTTP/2). One that it does not take is never sent:
+    /// writing it breaks the exchange off.</summary>
+    public virtual bool Takes(ResponseHead head) => true;
+
     /// <summary>Writes a 1xx head (not sent to HTTP/1.0 peers).</summary>
     public abstract bool WriteInformational(ResponseHead head);
 

@@ -40,6 +40,9 @@ public enum StreamResetReason : byte
     /// <summary>The message exceeded a limit of ours.</summary>
     LimitExceeded,
 
+    /// <summary>The message exceeded a limit that the peer announced: it was not sent, or not sent to its end.</summary>
+    PeerLimit,
+
     /// <summary>The peer was silent for longer than a limit of ours allows.</summary>
     TimedOut,
 

@@ -74,6 +74,12 @@ public enum FailureCause : byte
     /// <summary>The request's body is longer than the listener takes.</summary>
     BodyTooLarge,
 
+    /// <summary>The request's fields are larger than the endpoint announced to take: nothing was sent, or not all.</summary>
+    RequestFieldsTooLarge,
+
+    /// <summary>The response's fields are larger than the caller announced to take.</summary>
+    ResponseFieldsTooLarge,
+
     /// <summary>A policy injected a fault.</summary>
     FaultInjected,
 

@@ -20,6 +20,11 @@ internal static class Attempt
                 $"{detail} speaks HTTP/2 without extended CONNECT (RFC 8441); declare the port as appProtocol kubernetes.io/ws or http if it takes Upgrade over HTTP/1.1");
         }
 
+        if (end.Reason == StreamResetReason.PeerLimit)
+        {
+            return new Failure(FailureCause.RequestFieldsTooLarge, stage, RetrySafety.Never, end.Initiator, detail);
+        }
+
         if (!wasSent && end.Reason != StreamResetReason.Cancelled)
         {
             return new Failure(FailureCause.ConnectFailed, stage, RetrySafety.Always, end.Initiator, detail);
@@ -46,6 +51,7 @@ internal static class Attempt
         StreamResetReason.ConnectionReset => "connection_reset",
         StreamResetReason.ProtocolError => "protocol_error",
         StreamResetReason.LimitExceeded => "limit_exceeded",
+        StreamResetReason.PeerLimit => "peer_limit",
         StreamResetReason.TimedOut => "connection_timed_out",
         StreamResetReason.Cancelled => "cancelled",
         _ => "ended",

@@ -30,8 +30,9 @@ internal static class FailureField
 
     /// <summary>Reads what a peer's proxy told. Anything that is not understood is a refusal to retry.</summary>
     /// <param name="value">The field's value.</param>
+    /// <param name="status">The status of the reply that it came with: tells causes of one flag apart, but to gRPC callers, whose replies are all 200.</param>
     /// <param name="endpoint">Who told it.</param>
-    public static Failure Parse(ReadOnlySpan<byte> value, string endpoint)
+    public static Failure Parse(ReadOnlySpan<byte> value, int status, string endpoint)
     {
         var text = Encoding.ASCII.GetString(value[..Math.Min(value.Length, MaxDetail)]);
         var parts = text.Split(';', 3, StringSplitOptions.TrimEntries);
@@ -42,8 +43,16 @@ internal static class FailureField
             _ => RetrySafety.Never,
         }
         : RetrySafety.Never;
-        var cause = Enum.TryParse<ResponseFlag>(parts[0], out var flag) ? CauseOf(flag) : FailureCause.UpstreamReset;
+        var cause = Enum.TryParse<ResponseFlag>(parts[0], out var flag) ? CauseOf(flag, status) : FailureCause.UpstreamReset;
         return new Failure(cause, FailureStage.Waiting, safety, Initiator.Peer, $"inbound of {endpoint}: {(parts.Length > 2 ? parts[2] : text)}");
+    }
+
+    private static FailureCause CauseOf(ResponseFlag flag, int status)
+    {
+        var usual = CauseOf(flag);
+        return FailureMap.Of(usual).HttpStatus == status
+            ? usual
+            : FailureMap.Causes.FirstOrDefault(cause => FailureMap.Of(cause) is var meaning && meaning.Flag == flag && meaning.HttpStatus == status, usual);
     }
 
     private static FailureCause CauseOf(ResponseFlag flag) => flag switch

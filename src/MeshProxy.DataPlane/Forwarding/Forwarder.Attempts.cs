@@ -83,7 +83,7 @@ internal sealed partial class Forwarder
         {
             if (_endpoint!.Pool.Key.IsMesh)
             {
-                return FailureField.Parse(told, $"{_endpoint.Address} ({_endpoint.Config.Id})");
+                return FailureField.Parse(told, response.Status, $"{_endpoint.Address} ({_endpoint.Config.Id})");
             }
 
             response.Fields.Remove(KnownField.MeshFailure);

@@ -10,6 +10,9 @@ namespace MeshProxy.DataPlane.Forwarding;
 // What the proxy answers itself: failures, redirects and preflights.
 internal sealed partial class Forwarder
 {
+    private Failure TooLarge(string detail) => new(
+        FailureCause.ResponseFieldsTooLarge, FailureStage.Relaying, RetrySafety.Never, Initiator.Us, $"{detail}: {_endpoint!.Address} ({_endpoint.Config.Id})");
+
     [AsyncMethodBuilder(typeof(RecycledMethodBuilder))]
     private async ValueTask FailAsync(Failure failure)
     {

@@ -49,10 +49,15 @@ internal sealed partial class Forwarder
         backend.Filters.Apply(response);
         if (response.IsTunnel)
         {
-            return await TunnelAsync(upstream, backend);
+            return _downstream.Takes(response) ? await TunnelAsync(upstream, backend) : TooLarge("response_head_too_large");
         }
 
         _cors.Apply(response.Fields);
+        if (!_downstream.Takes(response))
+        {
+            return TooLarge("response_head_too_large");
+        }
+
         var grpc = _grpc == GrpcKind.Grpc && GrpcKinds.Of(response.Fields) == GrpcKind.Grpc ? backend.Meters : null;
         var web = _web is { } call && call.BeginResponse(response) ? call : null;
         if (!_downstream.WriteHead(response))
@@ -169,8 +174,13 @@ internal sealed partial class Forwarder
             return stop;
         }
 
-        // The codec refuses to send what would be no message: that is the endpoint's doing.
         var end = _downstream.End;
+        if (end.Reason == StreamResetReason.PeerLimit)
+        {
+            return TooLarge(end.Detail!);
+        }
+
+        // The codec refuses to send what would be no message: that is the endpoint's doing.
         return end is { Reason: StreamResetReason.ProtocolError, Initiator: Initiator.Us }
             ? new Failure(FailureCause.UpstreamProtocolError, FailureStage.Relaying, RetrySafety.Never, Initiator.Peer, $"{end.Detail}: {_endpoint!.Address} ({_endpoint.Config.Id})")
             : new Failure(FailureCause.DownstreamLeft, FailureStage.Relaying, RetrySafety.Never, Initiator.Peer, end.Detail ?? "downstream_left");

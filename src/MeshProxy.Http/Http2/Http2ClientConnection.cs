@@ -230,6 +230,12 @@ public sealed class Http2ClientConnection : HttpClientConnection, IHttp2Role
                 return false;
             }
 
+            if (!engine.PeerTakes(head))
+            {
+                stream.End = new StreamEnd(StreamResetReason.PeerLimit, Initiator.Us, 0, "request_head_too_large");
+                return false;
+            }
+
             exchange.IsReserved = false;
             _reserved--;
             engine.AddStream(stream, _nextStreamId);

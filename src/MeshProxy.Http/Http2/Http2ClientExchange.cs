@@ -55,7 +55,16 @@ internal sealed class Http2ClientExchange : HttpClientExchange, IStreamOwner
 
     public override ValueTask<bool> WriteBodyAsync(ReadOnlySequence<byte> data, bool endStream) => ExchangeStream.WriteBody(Stream, data, endStream);
 
-    public override bool WriteTrailers(FieldMap trailers) => ExchangeStream.WriteTrailers(Stream, trailers);
+    public override bool WriteTrailers(FieldMap trailers)
+    {
+        if (Stream.Connection.PeerTakes(trailers))
+        {
+            return ExchangeStream.WriteTrailers(Stream, trailers);
+        }
+
+        Reset(new StreamEnd(StreamResetReason.PeerLimit, Initiator.Us, (uint)Http2ErrorCode.Cancel, "request_trailers_too_large"));
+        return false;
+    }
 
     public override ValueTask<bool> FlushAsync() => ExchangeStream.Flush(Stream);
 

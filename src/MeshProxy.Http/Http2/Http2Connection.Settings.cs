@@ -1,3 +1,4 @@
+using MeshProxy.Http.Fields;
 using MeshProxy.Http.Http2.Frames;
 using MeshProxy.Http.Http2.Hpack;
 
@@ -10,6 +11,9 @@ internal sealed partial class Http2Connection
     private int _peerInitialWindow = 65_535;
     private bool _peerMaxStreamsSeen;
 
+    // Written under the lock, read without it: it is only advice (RFC 9113 section 10.5.1), and the peer may change it whenever it likes.
+    private long _peerMaxFieldListBytes = long.MaxValue;
+
     /// <summary>Streams the peer allows at once; unlimited until it says so, within reason.</summary>
     public int PeerMaxStreams { get; private set; } = 100;
 
@@ -17,6 +21,29 @@ internal sealed partial class Http2Connection
 
     /// <summary>True when the peer had time to see our limits.</summary>
     public bool AreSettingsAcknowledged => _settingsUnacknowledged == 0;
+
+    /// <summary>Whether the peer announced to take a field section of that size (SETTINGS_MAX_HEADER_LIST_SIZE). Any thread.</summary>
+    public bool PeerTakes(FieldMap trailers) => trailers.ListSize <= Volatile.Read(ref _peerMaxFieldListBytes);
+
+    /// <summary>As <see cref="PeerTakes(FieldMap)"/>.</summary>
+    public bool PeerTakes(ResponseHead head) => head.Fields.ListSize + StatusSize <= Volatile.Read(ref _peerMaxFieldListBytes);
+
+    /// <summary>As <see cref="PeerTakes(FieldMap)"/>.</summary>
+    public bool PeerTakes(RequestHead head) => head.Fields.ListSize + PseudoFieldsSize(head) <= Volatile.Read(ref _peerMaxFieldListBytes);
+
+    private const int LineOverhead = 32;
+
+    private static int StatusSize => LineOverhead + ":status"u8.Length + 3;
+
+    private static int PseudoFieldsSize(RequestHead head)
+    {
+        var size = LineOverhead + ":method"u8.Length + head.MethodToken.Length;
+        size += head.Authority.IsEmpty ? 0 : LineOverhead + ":authority"u8.Length + head.Authority.Length;
+        size += head.Protocol.IsEmpty ? 0 : LineOverhead + ":protocol"u8.Length + head.Protocol.Length;
+        return head.Method == RequestMethod.Connect && head.Protocol.IsEmpty
+            ? size
+            : size + (2 * LineOverhead) + ":scheme"u8.Length + head.Scheme.Length + ":path"u8.Length + head.Path.Length;
+    }
 
     private void WriteOurSettings()
     {
@@ -154,6 +181,9 @@ internal sealed partial class Http2Connection
                 }
 
                 Writer.OnPeerMaxFrameBytes(value);
+                return true;
+            case SettingId.MaxHeaderListSize:
+                Volatile.Write(ref _peerMaxFieldListBytes, value);
                 return true;
             case SettingId.NoRfc7540Priorities:
                 return value <= 1 || Fail(Http2ErrorCode.ProtocolError, "invalid_no_rfc7540_priorities");

@@ -274,9 +274,9 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
         lock (Engine.Gate)
         {
             Engine.NoteOpened(streamId);
-            if (answer is null)
+            if (answer is null || !Engine.PeerTakes(answer))
             {
-                Engine.RefuseStream(streamId, Http2ErrorCode.ProtocolError);
+                Engine.RefuseStream(streamId, answer is null ? Http2ErrorCode.ProtocolError : Http2ErrorCode.EnhanceYourCalm);
             }
             else
             {

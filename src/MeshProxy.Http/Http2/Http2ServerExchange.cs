@@ -54,6 +54,8 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
         }
     }
 
+    public override bool Takes(ResponseHead head) => Stream.Connection.PeerTakes(head);
+
     public override bool WriteInformational(ResponseHead head)
     {
         if (!head.IsInformational)
@@ -78,7 +80,16 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
 
     public override ValueTask<bool> WriteBodyAsync(ReadOnlySequence<byte> data, bool endStream) => ExchangeStream.WriteBody(Stream, data, endStream);
 
-    public override bool WriteTrailers(FieldMap trailers) => ExchangeStream.WriteTrailers(Stream, trailers);
+    public override bool WriteTrailers(FieldMap trailers)
+    {
+        if (Stream.Connection.PeerTakes(trailers))
+        {
+            return ExchangeStream.WriteTrailers(Stream, trailers);
+        }
+
+        Reset(TooLarge("response_trailers_too_large"));
+        return false;
+    }
 
     public override ValueTask<bool> FlushAsync() => ExchangeStream.Flush(Stream);
 
@@ -133,6 +144,17 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
     private bool Write(ResponseHead head, bool endStream, bool isFinal)
     {
         var connection = Stream.Connection;
+        if (!connection.PeerTakes(head))
+        {
+            if (isFinal)
+            {
+                Reset(TooLarge("response_head_too_large"));
+            }
+
+            // The final head says all that matters: an informational one may be left out.
+            return !isFinal;
+        }
+
         var readable = false;
         BodyChunk chunk = default;
         Deferred deferred;
@@ -167,6 +189,9 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
         connection.Run(deferred);
         return true;
     }
+
+    // To the peer it is as if we had failed: there is no code for a message that the peer itself would refuse.
+    private static StreamEnd TooLarge(string detail) => new(StreamResetReason.PeerLimit, Initiator.Us, (uint)Http2ErrorCode.InternalError, detail);
 
     private void OnHandled()
     {

@@ -28,12 +28,13 @@ internal sealed class FailureMapTests
         foreach (var safety in Enum.GetValues<RetrySafety>())
         {
             var told = FailureField.Format(new Failure(cause, FailureStage.Waiting, safety, Initiator.Us, "detail: 1; 2; \u00e9"));
-            var read = FailureField.Parse(System.Text.Encoding.ASCII.GetBytes(told), "10.0.0.1:80 (shop/a)");
+            var read = FailureField.Parse(System.Text.Encoding.ASCII.GetBytes(told), FailureMap.Of(cause).HttpStatus, "10.0.0.1:80 (shop/a)");
             Assert.That(read.Safety, Is.EqualTo(safety));
             Assert.That(read.Detail, Does.EndWith("detail: 1; 2; ?"));
             if (cause is not (FailureCause.DownstreamLeft or FailureCause.DelayInjected))
             {
                 Assert.That(FailureMap.Of(read.Cause).Flag, Is.EqualTo(FailureMap.Of(cause).Flag));
+                Assert.That(FailureMap.Of(read.Cause).HttpStatus, Is.EqualTo(FailureMap.Of(cause).HttpStatus));
             }
         }
     }
@@ -45,7 +46,7 @@ internal sealed class FailureMapTests
     [TestCase("UF; retry=sometimes; x")]
     public void What_is_not_understood_is_a_failure_that_is_never_retried_by_mistake(string text)
     {
-        var read = FailureField.Parse(System.Text.Encoding.ASCII.GetBytes(text), "a");
+        var read = FailureField.Parse(System.Text.Encoding.ASCII.GetBytes(text), 503, "a");
         Assert.That(read.IsFailure, Is.True);
         Assert.That(read.Safety == RetrySafety.Never || text.Contains("always", StringComparison.Ordinal), Is.True);
     }

@@ -140,6 +140,58 @@ internal sealed class FlagTests
         Assert.That((await proxy.AccessAsync()).GetProperty("meshproxy.attempts").GetInt32(), Is.EqualTo(1));
     }
 
+    [TestCase(100, false, "DPE", 431)]
+    [TestCase(4000, true, "DPE", 431)]
+    public async Task DPE_the_endpoint_takes_no_fields_of_that_size(int announced, bool inTrailers, string flag, int status)
+    {
+        var seen = 0;
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.AcceptHttp2Async(0, 6, 0, 0, (byte)(announced >> 8), (byte)announced);
+            await wire.ReadFrameAsync(Frame.Headers);
+            seen++;
+            await wire.ReadToEndAsync();
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(protocol: AppProtocol.Http2), server.EndPoint));
+        var large = $"X-Large: {new string('x', 5000)}\r\n";
+        var response = await proxy.SendAsync(
+            $"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n{(inTrailers ? large : "")}\r\n");
+        Assert.That((response.Status, response.Flag), Is.EqualTo((status, flag)));
+        Assert.That(seen, Is.EqualTo(inTrailers ? 1 : 0));
+        var line = await proxy.AccessAsync();
+        Assert.That(line.GetProperty("meshproxy.flags").GetString(), Is.EqualTo(flag));
+        Assert.That(line.GetProperty("meshproxy.failure").GetString(), Does.StartWith(inTrailers ? "request_trailers_too_large" : "request_head_too_large"));
+        Assert.That(line.GetProperty("meshproxy.attempts").GetInt32(), Is.EqualTo(1), "another endpoint takes no more");
+    }
+
+    [TestCase("X-Large: {0}\r\nContent-Length: 2\r\n\r\nok", "502", "response_head_too_large")]
+    [TestCase("Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Large: {0}\r\n\r\n", "RST_STREAM 2", "response_trailers_too_large")]
+    public async Task UPE_the_caller_takes_no_fields_of_that_size(string answer, string expected, string detail)
+    {
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.ReadRequestAsync();
+            await wire.SendAsync("HTTP/1.1 200 OK\r\n" + answer.Replace("{0}", new string('x', 1000), StringComparison.Ordinal));
+            await wire.ReadToEndAsync();
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), server.EndPoint));
+        await using var client = await proxy.DialAsync();
+        await client.SendAsync("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        await client.SendFrameAsync(Frame.Settings, 0, 0, 0, 6, 0, 0, 2, 0);
+        await client.SendFrameAsync(Frame.Headers, 5, 1, Wire.Block((":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")));
+        Frame frame;
+        while ((frame = await client.ReadFrameAsync(Frame.Headers, Frame.Data, Frame.Reset)).Type != Frame.Reset && (frame.Flags & 1) == 0)
+        {
+            // Up to the end.
+        }
+
+        var told = frame.Type == Frame.Reset ? $"RST_STREAM {frame.Payload[3]}" : System.Text.Encoding.ASCII.GetString(frame.Payload)[..3];
+        Assert.That(told, Is.EqualTo(expected));
+        var line = await proxy.AccessAsync();
+        Assert.That(line.GetProperty("meshproxy.flags").GetString(), Is.EqualTo("UPE"));
+        Assert.That(line.GetProperty("meshproxy.failure").GetString(), Does.StartWith(detail));
+    }
+
     [TestCase("UT", 504, 15, null, null)]
     [TestCase("UT", 504, 3, 0.0, 3.0)]
     [TestCase("DT", 504, 2, 2.0, null)]
