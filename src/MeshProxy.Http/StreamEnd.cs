@@ -37,11 +37,17 @@ public enum StreamResetReason : byte
     /// <summary>The peer broke the protocol.</summary>
     ProtocolError,
 
-    /// <summary>The message exceeded a limit of ours.</summary>
+    /// <summary>The message, or its connection, exceeded a limit of ours.</summary>
     LimitExceeded,
 
     /// <summary>The message exceeded a limit that the peer announced: it was not sent, or not sent to its end.</summary>
     PeerLimit,
+
+    /// <summary>A body that had begun turned out to be larger than a limit of ours.</summary>
+    BodyTooLarge,
+
+    /// <summary>A trailer section was larger than a limit of ours.</summary>
+    TrailersTooLarge,
 
     /// <summary>The peer was silent for longer than a limit of ours allows.</summary>
     TimedOut,

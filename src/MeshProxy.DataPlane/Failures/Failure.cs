@@ -80,6 +80,9 @@ public enum FailureCause : byte
     /// <summary>The response's fields are larger than the caller announced to take.</summary>
     ResponseFieldsTooLarge,
 
+    /// <summary>The request's trailer section is larger than is taken.</summary>
+    TrailersTooLarge,
+
     /// <summary>A policy injected a fault.</summary>
     FaultInjected,
 

@@ -42,6 +42,7 @@ public static class FailureMap
         FailureCause.BodyTooLarge => new(ResponseFlag.DPE, 413, 8, false, "the request's body is longer than is taken here"),
         FailureCause.RequestFieldsTooLarge => new(ResponseFlag.DPE, 431, 8, false, "the request's fields are larger than the endpoint takes (SETTINGS_MAX_HEADER_LIST_SIZE)"),
         FailureCause.ResponseFieldsTooLarge => new(ResponseFlag.UPE, 502, 8, false, "the response's fields are larger than the caller takes (SETTINGS_MAX_HEADER_LIST_SIZE)"),
+        FailureCause.TrailersTooLarge => new(ResponseFlag.DPE, 431, 8, false, "the request's trailer section is larger than is taken here"),
         FailureCause.FaultInjected => new(ResponseFlag.FI, 503, 14, false, "a policy injected this fault"),
         FailureCause.DelayInjected => new(ResponseFlag.DI, 0, 0, false, "a policy delayed the request"),
         FailureCause.StreamIdle => new(ResponseFlag.SI, 408, 4, false, "nothing moved on the stream for longer than its idle limit"),

@@ -35,11 +35,26 @@ internal static class Attempt
             StreamResetReason.PeerRefused => (FailureCause.UpstreamRefused, RetrySafety.Always),
             StreamResetReason.PeerGoAway => (FailureCause.UpstreamConnectionEnded, RetrySafety.Always),
             StreamResetReason.PeerReset => (FailureCause.UpstreamReset, RetrySafety.IfIdempotent),
-            StreamResetReason.ProtocolError or StreamResetReason.LimitExceeded => (FailureCause.UpstreamProtocolError, RetrySafety.IfIdempotent),
+            StreamResetReason.ProtocolError or StreamResetReason.LimitExceeded or StreamResetReason.BodyTooLarge or StreamResetReason.TrailersTooLarge =>
+                (FailureCause.UpstreamProtocolError, RetrySafety.IfIdempotent),
             StreamResetReason.Cancelled => (FailureCause.LocalReset, RetrySafety.Never),
             _ => (FailureCause.UpstreamConnectionEnded, RetrySafety.IfIdempotent),
         };
         return new Failure(cause, stage, safety, end.Initiator, detail);
+    }
+
+    /// <summary>The failure of an exchange whose request, or whose caller, came to that end. A request that breaks the rules can be answered where its codec lets it;
+    /// a caller that is gone can not.</summary>
+    public static Failure FailureOfDownstream(StreamEnd end, FailureStage stage, string where)
+    {
+        var cause = end.Reason switch
+        {
+            StreamResetReason.BodyTooLarge => FailureCause.BodyTooLarge,
+            StreamResetReason.TrailersTooLarge => FailureCause.TrailersTooLarge,
+            StreamResetReason.ProtocolError or StreamResetReason.LimitExceeded => FailureCause.DownstreamProtocolError,
+            _ => FailureCause.DownstreamLeft,
+        };
+        return new Failure(cause, stage, RetrySafety.Never, Initiator.Peer, end.Detail is null ? where : $"{where}: {end.Detail}");
     }
 
     private static string Word(StreamResetReason reason) => reason switch
@@ -52,6 +67,8 @@ internal static class Attempt
         StreamResetReason.ProtocolError => "protocol_error",
         StreamResetReason.LimitExceeded => "limit_exceeded",
         StreamResetReason.PeerLimit => "peer_limit",
+        StreamResetReason.BodyTooLarge => "body_too_large",
+        StreamResetReason.TrailersTooLarge => "trailers_too_large",
         StreamResetReason.TimedOut => "connection_timed_out",
         StreamResetReason.Cancelled => "cancelled",
         _ => "ended",

@@ -129,13 +129,7 @@ internal sealed partial class Forwarder
 
     private void OnRequestTooLarge() => Stop(_traffic.BodyTooLarge());
 
-    private void OnRequestBroken()
-    {
-        // A body that breaks the rules can be answered; one whose sender is gone can not.
-        var broken = _pump!.Broken;
-        var cause = broken.Reason is StreamResetReason.ProtocolError or StreamResetReason.LimitExceeded ? FailureCause.DownstreamProtocolError : FailureCause.DownstreamLeft;
-        Stop(new Failure(cause, FailureStage.Sending, RetrySafety.Never, Initiator.Peer, $"request_body: {broken.Detail ?? "broken_off"}"));
-    }
+    private void OnRequestBroken() => Stop(Attempt.FailureOfDownstream(_pump!.Broken, FailureStage.Sending, "request_body"));
 
     /// <summary>The endpoint has said neither 100 nor anything else in time: the tick says 100 in its place, and the body goes out.</summary>
     private async Task TellContinueAsync(HttpClientExchange upstream)

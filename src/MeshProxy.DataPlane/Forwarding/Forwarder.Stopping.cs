@@ -6,9 +6,8 @@ namespace MeshProxy.DataPlane.Forwarding;
 // The ends that come from outside of the loop, on any thread: deadlines, and a downstream that left. Who may touch what is told above the class.
 internal sealed partial class Forwarder
 {
-    /// <summary>The downstream is gone.</summary>
-    public void OnAborted(StreamEnd end) => Stop(new Failure(
-        FailureCause.DownstreamLeft, FailureStage.Downstream, RetrySafety.Never, Initiator.Peer, end.Detail ?? "downstream_left"));
+    /// <summary>The downstream is gone, or has broken the protocol.</summary>
+    public void OnAborted(StreamEnd end) => Stop(Attempt.FailureOfDownstream(end, FailureStage.Downstream, "downstream"));
 
     /// <summary>Judges the deadlines of the exchange in progress.</summary>
     public void OnTick(long now)

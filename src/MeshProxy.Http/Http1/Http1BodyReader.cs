@@ -250,7 +250,12 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
             _input.Consume(rest.Start);
             if (!isSound)
             {
-                var reason = _chunked.Error.Status == 400 ? StreamResetReason.ProtocolError : StreamResetReason.LimitExceeded;
+                var reason = _chunked.Error.Status switch
+                {
+                    413 => StreamResetReason.BodyTooLarge,
+                    431 => StreamResetReason.TrailersTooLarge,
+                    _ => StreamResetReason.ProtocolError,
+                };
                 return Break(new StreamEnd(reason, Initiator.Peer, Detail: _chunked.Error.Detail), out chunk);
             }
 
@@ -263,7 +268,7 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
 
             if (_chunked.DataRemaining > _maxBytes - _taken)
             {
-                return Break(new StreamEnd(StreamResetReason.LimitExceeded, Initiator.Peer, Detail: "body_too_large"), out chunk);
+                return Break(new StreamEnd(StreamResetReason.BodyTooLarge, Initiator.Peer, Detail: "body_too_large"), out chunk);
             }
         }
 

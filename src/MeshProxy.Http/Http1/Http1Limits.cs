@@ -20,22 +20,22 @@ public sealed record Http1Limits
     /// <summary>Field lines in a head, Cookie lines counted as one; also the options that Connection may name. Default 100 (Envoy 100). Over it: 431 and a close.</summary>
     public int MaxFields { get; init; } = 100;
 
-    /// <summary>A trailer section, in bytes. Default 60 KiB, as for heads. Over it: the body breaks off (LimitExceeded).</summary>
+    /// <summary>A trailer section, in bytes. Default 60 KiB, as for heads. Over it: the body breaks off (TrailersTooLarge).</summary>
     public int MaxTrailerBytes { get; init; } = 60 * 1024;
 
     /// <summary>Hexadecimal digits of a chunk size, leading zeros included. Default 15: more can not be a length that anyone means.
     /// Over it: the body breaks off (ProtocolError).</summary>
     public int MaxChunkSizeDigits { get; init; } = 15;
 
-    /// <summary>Chunk extensions of one chunk, in bytes. Default 256 (they are discarded). Over it: the body breaks off (LimitExceeded).</summary>
+    /// <summary>Chunk extensions of one chunk, in bytes. Default 256 (they are discarded). Over it: the body breaks off (BodyTooLarge).</summary>
     public int MaxChunkExtensionBytes { get; init; } = 256;
 
     /// <summary>Chunk extensions of one whole body, in bytes. Default 16 KiB (CVE-2023-39326: bodies made of nothing but extensions).
-    /// Over it: the body breaks off (LimitExceeded).</summary>
+    /// Over it: the body breaks off (BodyTooLarge).</summary>
     public int MaxChunkExtensionBytesPerBody { get; init; } = 16 * 1024;
 
     /// <summary>A request body, in bytes. Default none but the type's own: routes bound bodies. Over it: 413 and a close when declared, else the
-    /// body breaks off (LimitExceeded).</summary>
+    /// body breaks off (BodyTooLarge).</summary>
     public long MaxRequestBodyBytes { get; init; } = long.MaxValue;
 
     /// <summary>How much of a request body nobody read is read and thrown away to keep the connection, in bytes. Default 64 KiB. Over it: the

@@ -99,7 +99,7 @@ internal static class ExchangeStream
         StreamResetReason.ConnectionReset or StreamResetReason.PeerClosed or StreamResetReason.PeerReset when isTunnel => Http2ErrorCode.ConnectError,
         StreamResetReason.Cancelled or StreamResetReason.TimedOut => Http2ErrorCode.Cancel,
         StreamResetReason.PeerRefused or StreamResetReason.PeerGoAway => Http2ErrorCode.RefusedStream,
-        StreamResetReason.LimitExceeded => Http2ErrorCode.EnhanceYourCalm,
+        StreamResetReason.LimitExceeded or StreamResetReason.BodyTooLarge or StreamResetReason.TrailersTooLarge => Http2ErrorCode.EnhanceYourCalm,
         _ => Http2ErrorCode.InternalError,
     };
 }

@@ -427,6 +427,7 @@ internal sealed partial class Http2Connection
         lock (Gate)
         {
             var code = Http2ErrorCode.ProtocolError;
+            var reason = StreamResetReason.ProtocolError;
             var detail = stream.IsTunnel ? "headers_in_tunnel"
                 : !endStream ? "trailers_without_end"
                 : verdict == FieldBlockVerdict.Malformed ? Fields.Detail
@@ -435,7 +436,7 @@ internal sealed partial class Http2Connection
                 : null;
             if (verdict == FieldBlockVerdict.TooLarge)
             {
-                code = Http2ErrorCode.EnhanceYourCalm;
+                (code, reason) = (Http2ErrorCode.EnhanceYourCalm, StreamResetReason.TrailersTooLarge);
             }
 
             if (stream.HasEnded || stream.State.IsClosed)
@@ -456,7 +457,7 @@ internal sealed partial class Http2Connection
 
             if (detail is not null)
             {
-                if (!FailStreamLocked(stream, code, detail))
+                if (!FailStreamLocked(stream, code, detail, reason))
                 {
                     Release(stream);
                     return false;

@@ -127,9 +127,9 @@ internal sealed partial class Http2Connection
 
     /// <summary>A stream error that the peer caused.</summary>
     /// <returns>False when it has caused too many.</returns>
-    public bool FailStreamLocked(Http2Stream stream, Http2ErrorCode code, string detail)
+    public bool FailStreamLocked(Http2Stream stream, Http2ErrorCode code, string detail, StreamResetReason reason = StreamResetReason.ProtocolError)
     {
-        ResetStream(stream, code, new StreamEnd(StreamResetReason.ProtocolError, Initiator.Peer, (uint)code, detail));
+        ResetStream(stream, code, new StreamEnd(reason, Initiator.Peer, (uint)code, detail));
         return Guard.Charge(AbuseKind.ProvokedReset) || Abuse(AbuseKind.ProvokedReset);
     }
 

@@ -303,6 +303,84 @@ internal sealed class FlagTests
         Assert.That((response.Status, response.Flag), Is.EqualTo((400, "DPE")));
     }
 
+    [TestCase("chunk extensions", 413, "chunk_extensions_too_large")]
+    [TestCase("trailers", 431, "trailers_too_large")]
+    [TestCase("many trailers", 431, "too_many_trailers")]
+    public async Task DPE_a_body_that_turns_out_too_large(string what, int status, string detail)
+    {
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.ReadHeadAsync();
+            await wire.EndsWithResetAsync();
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), server.EndPoint));
+        foreach (var type in (string[])["text/plain", "application/grpc"])
+        {
+            await using var client = await proxy.DialAsync();
+            await client.SendAsync($"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: {type}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
+            await client.SendAsync(what switch
+            {
+                "chunk extensions" => $"2;{new string('x', 300)}\r\nab\r\n",
+                "trailers" => $"0\r\nx: {new string('x', 62_000)}\r\n\r\n",
+                _ => $"0\r\n{string.Concat(Enumerable.Range(0, 101).Select(i => $"x{i}: 1\r\n"))}\r\n",
+            });
+            var response = await client.ReadResponseAsync();
+            var grpc = type == "application/grpc";
+            Assert.That(response.Status, Is.EqualTo(grpc ? 200 : status));
+            Assert.That(grpc ? response.Fields["grpc-status"] : response.Flag, Is.EqualTo(grpc ? "8" : "DPE"));
+            Assert.That(response.Fields["connection"], Is.EqualTo("close"), "nobody knows where the next request begins");
+            var line = await proxy.AccessAsync();
+            Assert.That(line.GetProperty("meshproxy.flags").GetString(), Is.EqualTo("DPE"));
+            Assert.That(line.GetProperty("meshproxy.failure").GetString(), Is.EqualTo($"request_body: {detail}"));
+            Assert.That(line.GetProperty("meshproxy.attempts").GetInt32(), Is.EqualTo(1));
+        }
+    }
+
+    [TestCase("trailers", 11, "trailers_too_large")]
+    [TestCase("length", 1, "content_length_mismatch")]
+    public async Task DPE_an_HTTP2_body_that_breaks_the_rules_is_reset(string what, int code, string detail)
+    {
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.ReadHeadAsync();
+            await wire.EndsWithResetAsync();
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), server.EndPoint));
+        await using var client = await proxy.DialAsync();
+        await client.BeginHttp2Async();
+        await client.SendFrameAsync(Frame.Headers, 4, 1, Wire.Block((":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/"), ("content-length", "3")));
+        if (what == "trailers")
+        {
+            await client.SendFrameAsync(Frame.Data, 0, 1, 1, 2, 3);
+            await client.SendFrameAsync(Frame.Headers, 5, 1, Wire.Block([.. Enumerable.Range(0, 101).Select(i => ($"f{i}", "v"))]));
+        }
+        else
+        {
+            await client.SendFrameAsync(Frame.Data, 1, 1, 1, 2, 3, 4);
+        }
+
+        var reset = await client.ReadFrameAsync(Frame.Headers, Frame.Reset);
+        Assert.That((reset.Type, reset.Payload[3]), Is.EqualTo((Frame.Reset, (byte)code)));
+        var line = await proxy.AccessAsync();
+        Assert.That(line.GetProperty("meshproxy.flags").GetString(), Is.EqualTo("DPE"));
+        Assert.That(line.GetProperty("meshproxy.failure").GetString(), Does.EndWith(detail));
+    }
+
+    // RFC 9110 section 15.6.3 while there is a status to be told; once the head is out the response must not look whole.
+    [TestCase("0\r\nx: ", 62_000)]
+    [TestCase("2;", 300)]
+    public async Task UPE_a_response_whose_framing_is_too_large_is_broken_off(string framing, int size)
+    {
+        await using var server = ScriptedServer.Http1(_ => $"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n{framing}{new string('x', size)}\r\n\r\n");
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), server.EndPoint));
+        await using var wire = await proxy.DialAsync();
+        await wire.SendAsync("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        Assert.That(await wire.EndsWithResetAsync());
+        var line = await proxy.AccessAsync();
+        Assert.That(line.GetProperty("meshproxy.flags").GetString(), Is.EqualTo("UPE"));
+        Assert.That(line.GetProperty("meshproxy.failure").GetString(), Does.Contain("too_large"));
+    }
+
     [Test]
     public async Task DPE_a_malformed_HTTP2_request_is_reset_and_counted()
     {

@@ -66,7 +66,7 @@ public sealed class ClientTableTests
         ("chunk too short", "GET", Chunked + "1\r\nok\r\n0\r\n\r\n", "200 !ProtocolError invalid_chunk_terminator", false),
         ("chunk ends in LF", "GET", Chunked + "2\r\nok\n0\r\n\r\n", "200 !ProtocolError invalid_chunk_terminator", false),
         ("trailer is no field", "GET", Chunked + "0\r\nHTTP/1.1 200 OK\r\n\r\n", "200 !ProtocolError invalid_field_name", false),
-        ("trailers too large", "GET", Chunked + "0\r\nx: " + new string('a', 60) + "\r\n\r\n", "200 !LimitExceeded trailers_too_large", false),
+        ("trailers too large", "GET", Chunked + "0\r\nx: " + new string('a', 60) + "\r\n\r\n", "200 !TrailersTooLarge trailers_too_large", false),
         ("trailers frame nothing", "GET", Chunked + "0\r\nContent-Length: 9\r\nSet-Cookie: a\r\n\r\n", "200 ", true),
     ];
 

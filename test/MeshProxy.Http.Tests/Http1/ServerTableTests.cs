@@ -55,8 +55,8 @@ public sealed partial class ServerTableTests
         ("last chunk and no more", Chunked + "0\r\n" + Get, "!ProtocolError", "400", false),
         ("trailer is no field", Chunked + "0\r\nGET /x HTTP/1.1\r\n\r\n" + Get, "!ProtocolError", "400", false),
         ("trailers frame nothing", Chunked + "0\r\nContent-Length: 30\r\nTransfer-Encoding: x\r\n\r\n" + Get, "POST /c; GET /next", "200 200", true),
-        ("chunks over the limit", Chunked + "28\r\n" + new string('a', 40) + "\r\nb\r\n", "!LimitExceeded", "400", false),
-        ("trailers over the limit", Chunked + "0\r\nx: " + new string('a', 60) + "\r\n\r\n", "!LimitExceeded", "400", false),
+        ("chunks over the limit", Chunked + "28\r\n" + new string('a', 40) + "\r\nb\r\n", "!BodyTooLarge", "400", false),
+        ("trailers over the limit", Chunked + "0\r\nx: " + new string('a', 60) + "\r\n\r\n", "!TrailersTooLarge", "400", false),
 
         ("empty line first", "\r\n" + Get + "\r\n" + Get, "GET /next; GET /next", "200 200", true),
         ("two empty lines", "\r\n\r\n" + Get, "", "400", false),
