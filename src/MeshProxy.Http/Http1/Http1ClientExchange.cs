@@ -111,7 +111,7 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
         }
         finally
         {
-            _output.End(Math.Max(written, 0));
+            _output.End(Math.Max(Http1BodyWriter.HoldsHead(framing, head.EndsStream) ? written - 1 : written, 0));
         }
 
         if (written < 0)

@@ -157,7 +157,7 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
             : Request.Version == HttpProtocolVersion.Http10 ? ConnectionOptions.KeepAlive
             : ConnectionOptions.None;
         ResponseStarted = true;
-        if (!WriteHeadBytes(head, framing, stated, options, _connection.Options.Date))
+        if (!WriteHeadBytes(head, framing, stated, options, _connection.Options.Date, holdsLast: Http1BodyWriter.HoldsHead(framing, head.EndsStream)))
         {
             return false;
         }
@@ -371,7 +371,7 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
     }
 
     private bool WriteHeadBytes(
-        ResponseHead head, BodyFraming framing, long stated, ConnectionOptions options, DateField? date, ReadOnlySpan<byte> protocol = default)
+        ResponseHead head, BodyFraming framing, long stated, ConnectionOptions options, DateField? date, ReadOnlySpan<byte> protocol = default, bool holdsLast = false)
     {
         var written = -1;
         var room = _output.Begin(HeadWriter.Bound(head) + protocol.Length);
@@ -381,7 +381,7 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
         }
         finally
         {
-            _output.End(Math.Max(written, 0));
+            _output.End(Math.Max(holdsLast ? written - 1 : written, 0));
         }
 
         if (written < 0)

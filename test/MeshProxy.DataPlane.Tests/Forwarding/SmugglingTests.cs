@@ -1,6 +1,9 @@
+using System.Globalization;
+using System.Net.Sockets;
 using System.Text;
 using System.Text.RegularExpressions;
 using MeshProxy.DataPlane.Tests.Proxy;
+using MeshProxy.Model.Config;
 
 namespace MeshProxy.DataPlane.Tests.Forwarding;
 
@@ -99,6 +102,128 @@ internal sealed partial class SmugglingTests
         await using var wire = await proxy.DialAsync();
         await wire.SendAsync("GET / HTTP/1.0\r\n" + H + "\r\n");
         Assert.That(await wire.EndsWithResetAsync(), "an orderly end is how a response to HTTP/1.0 ends");
+    }
+
+    // RFC 9113 section 8.1.1: a request whose DATA is not what its content-length says is malformed, and must not be forwarded. The endpoint, which ends a request where
+    // its length does, must not see one that looks whole before its END_STREAM has come.
+    [TestCase("0", "", "x")]
+    [TestCase("0", "", null)]
+    [TestCase("1", "a", "x")]
+    [TestCase("3", "abc", "x")]
+    [TestCase("3", "ab", null)]
+    [TestCase("3", "abc", null)]
+    [TestCase("70000", "*", "x")]
+    public async Task An_HTTP2_request_looks_whole_to_an_HTTP1_endpoint_only_when_it_is(string length, string data, string? more)
+    {
+        var body = data == "*" ? new string('a', 70_000) : data;
+        var isWhole = more is null && body.Length == int.Parse(length, CultureInfo.InvariantCulture);
+        var reached = new TaskCompletionSource();
+        var seen = new TaskCompletionSource<string>();
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            var text = new StringBuilder();
+            var buffer = new byte[100_000];
+            try
+            {
+                while (await wire.ReadSomeAsync(buffer) is > 0 and var count)
+                {
+                    text.Append(Encoding.Latin1.GetString(buffer, 0, count));
+                    if (text.Length >= body.Length)
+                    {
+                        reached.TrySetResult();
+                    }
+
+                    if (isWhole && text.ToString().EndsWith($"\r\n\r\n{body}", StringComparison.Ordinal))
+                    {
+                        await wire.SendAsync(ScriptedServer.Ok("ok"));
+                        break;
+                    }
+                }
+            }
+            catch (SocketException)
+            {
+            }
+
+            seen.SetResult(text.ToString());
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), server.EndPoint));
+        await using var client = await proxy.DialAsync();
+        await client.BeginHttp2Async();
+        await client.SendFrameAsync(Frame.Headers, 4, 1, Wire.Block((":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/"), ("content-length", length)));
+        for (var at = 0; at < body.Length; at += 10_000)
+        {
+            await client.SendFrameAsync(Frame.Data, 0, 1, Encoding.ASCII.GetBytes(body[at..Math.Min(body.Length, at + 10_000)]));
+            if (at == 40_000)
+            {
+                // The rest when there is room for it.
+                await client.ReadFrameAsync(Frame.WindowUpdate);
+            }
+        }
+
+        // It is on its way: what comes now decides what it was.
+        await reached.Task.WaitAsync(Wire.Patience);
+        await client.SendFrameAsync(Frame.Data, (byte)(more is null ? 1 : 0), 1, Encoding.ASCII.GetBytes(more ?? ""));
+        var answer = await client.ReadFrameAsync(Frame.Headers, Frame.Reset);
+        Assert.That(answer.Type, Is.EqualTo(isWhole ? Frame.Headers : Frame.Reset));
+        var request = await seen.Task.WaitAsync(Wire.Patience);
+        var end = request.IndexOf("\r\n\r\n", StringComparison.Ordinal);
+        if (isWhole)
+        {
+            Assert.That(request[(end + 4)..], Is.EqualTo(body));
+            Assert.That(request, Does.Contain($"\r\ncontent-length: {length}\r\n"));
+        }
+        else
+        {
+            Assert.That(answer.Payload[3], Is.EqualTo(1), "PROTOCOL_ERROR");
+            Assert.That(end < 0 || request.Length - end - 4 < int.Parse(length, CultureInfo.InvariantCulture), $"it never looked whole: {request.Length} bytes");
+            Assert.That((await proxy.AccessAsync()).GetProperty("meshproxy.flags").GetString(), Is.EqualTo("DPE"));
+        }
+    }
+
+    // The same the other way: a client must not take a malformed response for a good one.
+    [TestCase("0", "", "x")]
+    [TestCase("0", "", null)]
+    [TestCase("3", "abc", "x")]
+    [TestCase("3", "ab", null)]
+    [TestCase("3", "abc", null)]
+    public async Task An_HTTP2_response_looks_whole_to_an_HTTP1_client_only_when_it_is(string length, string data, string? more)
+    {
+        var isWhole = more is null && data.Length == int.Parse(length, CultureInfo.InvariantCulture);
+        var reached = new TaskCompletionSource();
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.AcceptHttp2Async();
+            var head = await wire.ReadFrameAsync(Frame.Headers);
+            await wire.SendFrameAsync(Frame.Headers, 4, head.Stream, Wire.Block((":status", "200"), ("content-length", length)));
+            await wire.SendFrameAsync(Frame.Data, 0, head.Stream, Encoding.ASCII.GetBytes(data));
+            await reached.Task.WaitAsync(Wire.Patience);
+            await wire.SendFrameAsync(Frame.Data, (byte)(more is null ? 1 : 0), head.Stream, Encoding.ASCII.GetBytes(more ?? ""));
+            await wire.ReadToEndAsync();
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(protocol: AppProtocol.Http2), server.EndPoint));
+        await using var client = await proxy.DialAsync();
+        await client.SendAsync("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        var text = new StringBuilder();
+        var buffer = new byte[10_000];
+        var isReset = false;
+        try
+        {
+            while (await client.ReadSomeAsync(buffer) is > 0 and var count)
+            {
+                text.Append(Encoding.Latin1.GetString(buffer, 0, count));
+                reached.TrySetResult();
+            }
+        }
+        catch (SocketException)
+        {
+            isReset = true;
+        }
+
+        var response = text.ToString();
+        var end = response.IndexOf("\r\n\r\n", StringComparison.Ordinal);
+        Assert.That(isReset, Is.EqualTo(!isWhole));
+        Assert.That(end < 0 ? -1 : response.Length - end - 4, isWhole ? Is.EqualTo(data.Length) : Is.LessThan(int.Parse(length, CultureInfo.InvariantCulture)));
+        Assert.That((await proxy.AccessAsync()).TryGetProperty("meshproxy.flags", out var flag) ? flag.GetString() : null, Is.EqualTo(isWhole ? null : "UPE"));
     }
 
     [GeneratedRegex(@"HTTP/1\.1 (\d\d\d) ")]
