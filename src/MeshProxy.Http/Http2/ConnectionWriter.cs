@@ -132,6 +132,24 @@ internal sealed class ConnectionWriter : IFlushTarget
         }
     }
 
+    /// <summary>Nothing follows: closes our direction. Called after <see cref="WhenIdleAsync"/>, when the connection has ended and nobody appends any more.</summary>
+    /// <returns>False when the output is broken.</returns>
+    public bool Complete()
+    {
+        lock (Gate)
+        {
+            if (_isBroken)
+            {
+                return false;
+            }
+
+            _isBroken = true;
+        }
+
+        _output.Complete();
+        return true;
+    }
+
     /// <summary>Gives up what is not sent yet.</summary>
     public void Abort()
     {

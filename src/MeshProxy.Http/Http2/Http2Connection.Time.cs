@@ -18,6 +18,7 @@ internal sealed partial class Http2Connection
     private long _waitingFor;
     private long _unacknowledgedSince = -1;
     private long _closedAt = -1;
+    private long _lingersSince = -1;
     private long _drainPingAt = -1;
     private bool _drainPingOutstanding;
     private bool _isPingDue;
@@ -64,7 +65,16 @@ internal sealed partial class Http2Connection
         Deferred deferred = default;
         lock (Gate)
         {
-            if (IsClosed)
+            if (_isLingering)
+            {
+                _lingersSince = _lingersSince < 0 ? now : _lingersSince;
+                if (now - _lingersSince >= Limits.LingerTimeout.TotalMilliseconds)
+                {
+                    // The peer does not close.
+                    reason = CloseReason;
+                }
+            }
+            else if (IsClosed)
             {
                 _closedAt = _closedAt < 0 ? now : _closedAt;
                 if (now - _closedAt >= Limits.LastFlushTimeout.TotalMilliseconds)

@@ -45,6 +45,10 @@ internal sealed partial class Http2Connection
     private bool _tinyDataFlood;
     private bool _hasUntold;
 
+    // After the end: we wait for the peer to close; we have waited long enough.
+    private volatile bool _isLingering;
+    private volatile bool _isLingerOver;
+
     public Http2Connection(IHttp2Role role, PipeReader input, PipeWriter output, Http2Options options)
     {
         _role = role;
@@ -95,6 +99,7 @@ internal sealed partial class Http2Connection
     public async Task RunAsync()
     {
         Start();
+        var isInputUsable = true;
         while (!_stopRequested)
         {
             ReadResult result;
@@ -111,6 +116,7 @@ internal sealed partial class Http2Connection
 
             if (_stopRequested)
             {
+                _input.AdvanceTo(result.Buffer.End);
                 break;
             }
 
@@ -126,6 +132,7 @@ internal sealed partial class Http2Connection
             {
                 // A bug of ours: this connection pays for it, not the process.
                 Stop(ConnectionCloseReason.ProtocolError, Http2ErrorCode.InternalError, "internal_error");
+                isInputUsable = false;
                 break;
             }
 
@@ -145,7 +152,43 @@ internal sealed partial class Http2Connection
         if (CloseReason is not (ConnectionCloseReason.TransportError or ConnectionCloseReason.KeepAliveTimeout))
         {
             await Writer.WhenIdleAsync().ConfigureAwait(false);
+            if (isInputUsable && _role.IsServer && CloseReason != ConnectionCloseReason.PeerClosed && Writer.Complete())
+            {
+                await LingerAsync().ConfigureAwait(false);
+            }
         }
+    }
+
+    // Closing on bytes that nobody read makes the kernel answer with a reset, which destroys our GOAWAY and the responses before it where the peer has not read
+    // them yet. So the peer is told first that nothing follows, and what it had on the way is thrown away until it closes. A client takes no such care: its last
+    // GOAWAY tells nothing that matters.
+    private async ValueTask LingerAsync()
+    {
+        _isLingering = true;
+        long discarded = 0;
+        try
+        {
+            while (!_isLingerOver && discarded <= Limits.MaxLingerBytes)
+            {
+                var result = await _input.ReadAsync().ConfigureAwait(false);
+                discarded += result.Buffer.Length;
+                _input.AdvanceTo(result.Buffer.End);
+                if (result.IsCompleted)
+                {
+                    break;
+                }
+            }
+        }
+        catch (Exception)
+        {
+            // Whatever the transport throws: it is gone.
+        }
+    }
+
+    private void EndLinger()
+    {
+        _isLingerOver = true;
+        _input.CancelPendingRead();
     }
 
     /// <summary>Ends the read loop from any thread.</summary>
@@ -168,6 +211,7 @@ internal sealed partial class Http2Connection
         {
             // After the reason is set: the flush that this breaks stops the loop as well, and knows less.
             Writer.Abort();
+            EndLinger();
         }
 
         if (isFirst)

@@ -101,6 +101,14 @@ public sealed record Http2Limits
     /// <summary>For the peer to take our last frames after the connection has ended. Default 2 s. Peer: the transport is closed.</summary>
     public TimeSpan LastFlushTimeout { get; init; } = TimeSpan.FromSeconds(2);
 
+    /// <summary>For the peer to close when our last frames and our FIN are sent: bytes that nobody read would make a reset of the close. Default 2 s.
+    /// Peer: the transport is closed.</summary>
+    public TimeSpan LingerTimeout { get; init; } = TimeSpan.FromSeconds(2);
+
+    /// <summary>What is read and thrown away meanwhile, bytes. Default 8 MiB: a connection window that was on its way, and as much again for what is not DATA.
+    /// Peer: the transport is closed.</summary>
+    public int MaxLingerBytes { get; init; } = 8 * 1024 * 1024;
+
     /// <summary>The longest wait for the PING between the two GOAWAY frames of a drain. Default 1 s.</summary>
     public TimeSpan DrainPingTimeout { get; init; } = TimeSpan.FromSeconds(1);
 }

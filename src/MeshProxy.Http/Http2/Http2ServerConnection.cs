@@ -12,7 +12,7 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
     private ConnectionCloseReason _drainReason;
     private TaskCompletionSource? _handled;
 
-    /// <summary>Makes a connection over a transport's pipes, which it does not complete. The output must allow GetSpan and Advance while a flush is
+    /// <summary>Makes a connection over a transport's pipes. At an orderly end it completes the output, and waits for the client to close; the rest is the owner's. The output must allow GetSpan and Advance while a flush is
     /// pending, and must send nothing that was not flushed.</summary>
     public Http2ServerConnection(PipeReader input, PipeWriter output, Http2Options options)
     {

@@ -79,7 +79,7 @@ public sealed class AbuseTests
         });
         server.Peer.Send(Settings, 0, 0, Setting(4, 1));
         server.Request(1);
-        for (var i = 0; i < 2500 && !server.Run.IsCompleted; i++)
+        for (var i = 0; i < 2500 && server.Errors.Count == 0; i++)
         {
             server.Peer.Send(WindowUpdate, 0, 1, UInt32(1));
             server.Peer.Receive();

@@ -258,8 +258,63 @@ public sealed class Http2ServerConnectionTests
         gates.ForEach(gate => gate.SetResult());
         var rest = server.Peer.Receive();
         Assert.That(rest.Select(frame => frame.StreamId), Is.EquivalentTo(new[] { 1, 3 }), string.Join("; ", rest));
+        Assert.That(server.Peer.IsClosed, Is.True, "FIN follows the last response");
+        Assert.That(server.Run.IsCompleted, Is.False, "it waits for the client to close");
+        server.Peer.Finish();
         Assert.That(server.Run.IsCompletedSuccessfully, Is.True);
         Assert.That(server.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.Drain));
+    }
+
+    // Bytes that nobody reads make a reset of the close, and the reset destroys the GOAWAY.
+    [TestCase("peer closes")]
+    [TestCase("time passes")]
+    [TestCase("too many bytes")]
+    [TestCase("transport fails")]
+    [TestCase("aborted")]
+    public void After_its_last_words_it_reads_on_until(string what)
+    {
+        var options = new Http2Options { Limits = new Http2Limits { MaxLingerBytes = 10_000 } };
+        var server = new ServerUnderTest(options: options);
+        server.Connection.OnTick(1000);
+        server.Peer.Send([.. Frame(Headers, 5, 2, Get), .. Frame(Data, 0, 1, new byte[3000])]);
+        Assert.That(server.Peer.Receive().Single().Type, Is.EqualTo(GoAway));
+        Assert.That(server.Peer.IsClosed, Is.True);
+        server.Connection.OnTick(2000);
+        server.Connection.OnTick(3900);
+        server.Peer.Send(Data, 0, 1, new byte[3000]);
+        Assert.That(server.Run.IsCompleted, Is.False);
+        switch (what)
+        {
+            case "peer closes":
+                server.Peer.Finish();
+                break;
+            case "time passes":
+                server.Connection.OnTick(4000);
+                break;
+            case "too many bytes":
+                server.Peer.Send(Data, 0, 1, new byte[4000]);
+                break;
+            case "transport fails":
+                server.Peer.Finish(new IOException("reset"));
+                break;
+            case "aborted":
+                server.Connection.Abort(ConnectionCloseReason.Drain);
+                break;
+        }
+
+        Assert.That(server.Run.IsCompletedSuccessfully, Is.True);
+        Assert.That(server.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.ProtocolError));
+    }
+
+    [Test]
+    public void An_abort_waits_for_nobody()
+    {
+        var server = new ServerUnderTest();
+        server.Peer.Send(Data, 0, 1, 1);
+        Assert.That(server.Run.IsCompleted, Is.False);
+        var aborted = new ServerUnderTest();
+        aborted.Connection.Abort(ConnectionCloseReason.Revoked);
+        Assert.That(aborted.Run.IsCompletedSuccessfully, Is.True);
     }
 
     [Test]

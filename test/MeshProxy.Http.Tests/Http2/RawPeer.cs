@@ -62,7 +62,7 @@ internal sealed class RawPeer(IDuplexPipe pipe)
 
     public void Send(int type, int flags, int id, params byte[] payload) => Send(Frame(type, flags, id, payload));
 
-    public void Finish() => pipe.Output.Complete();
+    public void Finish(Exception? error = null) => pipe.Output.Complete(error);
 
     /// <summary>All whole frames that are there. A preface in front is skipped.</summary>
     public List<RawFrame> Receive()
