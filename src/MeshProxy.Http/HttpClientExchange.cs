@@ -24,6 +24,9 @@ public abstract class HttpClientExchange : IHttpBodyWriter
     /// <summary>Writes the request head; fields must be free of hop-by-hop fields. With <see cref="RequestHead.EndsStream"/> the request is complete.</summary>
     public abstract bool WriteHead(RequestHead head);
 
+    /// <summary>Changes whenever some of what was written has gone out: a body of which a slow peer takes a little now and then is not idle. Any thread.</summary>
+    public abstract long Progress { get; }
+
     /// <summary>Copies body bytes out, waiting for window and buffer space.</summary>
     /// <returns>False when the exchange has ended or the peer wants no more of the body (RST_STREAM NO_ERROR): read the response.</returns>
     public abstract ValueTask<bool> WriteBodyAsync(ReadOnlySequence<byte> data, bool endStream);

@@ -55,6 +55,9 @@ public abstract class HttpServerExchange : IHttpBodyWriter
     /// believed; without it the codec frames the body (chunked, or until close for HTTP/1.0).</summary>
     public abstract bool WriteHead(ResponseHead head);
 
+    /// <summary>Changes whenever some of what was written has gone out: a body of which a slow peer takes a little now and then is not idle. Any thread.</summary>
+    public abstract long Progress { get; }
+
     /// <summary>Copies body bytes out, waiting for window and buffer space.</summary>
     /// <returns>False when the exchange has ended: nobody will read it.</returns>
     public abstract ValueTask<bool> WriteBodyAsync(ReadOnlySequence<byte> data, bool endStream);

@@ -18,16 +18,10 @@ internal sealed partial class Forwarder
             return;
         }
 
-        if (_pump is { } pump)
-        {
-            // An upload is activity too.
-            _times.OnMoved(pump.Bytes, now);
-        }
-
-        if (_tunnel is { } tunnel && tunnel.Received + tunnel.Sent is var moved and > 0)
-        {
-            _times.OnMoved(moved, now);
-        }
+        // Uploads and tunnels, and within one write what a slow reader takes of it. One sum: a counter by itself would take turns with the others at being new. An
+        // upstream exchange that has another owner by now counts at most once.
+        _times.OnMoved(
+            (_pump?.Bytes ?? 0) + (_tunnel is { } tunnel ? tunnel.Received + tunnel.Sent : 0) + _downstream.Progress + (Volatile.Read(ref _upstream)?.Progress ?? 0), now);
 
         if (_continue.TryTell(now))
         {

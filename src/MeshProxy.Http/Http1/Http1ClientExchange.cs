@@ -55,6 +55,9 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
     }
 
     /// <inheritdoc/>
+    public override long Progress => _output.Progress;
+
+    /// <inheritdoc/>
     public override bool IsSent => _output.HasFlushedSinceMark;
 
     /// <summary>True when the connection had carried an exchange before. An end with the detail "reused_connection_closed" then says that not one byte

@@ -34,6 +34,9 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
     public override bool HasResponseStarted => ResponseStarted;
 
     /// <inheritdoc/>
+    public override long Progress => _output.Progress;
+
+    /// <inheritdoc/>
     public override bool AwaitsContinue => _awaitsContinue;
 
     /// <inheritdoc/>

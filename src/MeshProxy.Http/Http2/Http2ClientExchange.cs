@@ -35,6 +35,8 @@ internal sealed class Http2ClientExchange : HttpClientExchange, IStreamOwner
 
     public override StreamEnd End => Stream.End;
 
+    public override long Progress => Stream.SentBytes;
+
     public override bool IsSent
     {
         get

@@ -30,6 +30,8 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
 
     public override StreamEnd End => Stream.End;
 
+    public override long Progress => Stream.SentBytes;
+
     public override bool HasResponseStarted => _hasResponseStarted;
 
     public override IExchangeObserver? Observer
