@@ -325,10 +325,13 @@ public sealed class Http2ClientConnection : HttpClientConnection, IHttp2Role
         }
 
         var isTunnel = exchange.AsksForTunnel && head.Status is >= 200 and < 300;
-        var length = isTunnel || exchange.IsHead || head.Status is 304 || head.IsInformational ? -1 : Engine.Fields.ContentLength;
+
+        // The length in the answer to HEAD and in 304 is that of what is not sent: no DATA may carry a byte (RFC 9113 section 8.1.1).
+        var hasNoContent = exchange.IsHead || head.Status is 204 or 304;
+        var length = isTunnel || head.IsInformational ? -1 : hasNoContent ? 0 : Engine.Fields.ContentLength;
         var detail = verdict == FieldBlockVerdict.Malformed ? Engine.Fields.Detail
             : head.IsInformational && endStream ? "informational_head_with_end"
-            : endStream && length > 0 ? "content_length_mismatch"
+            : (endStream && length > 0) || (head.Status is 204 && Engine.Fields.ContentLength > 0) ? "content_length_mismatch"
             : null;
         if (detail is not null)
         {

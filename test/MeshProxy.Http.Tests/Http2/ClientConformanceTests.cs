@@ -70,6 +70,10 @@ public sealed class ClientConformanceTests
             ("8.1.1", "body longer than content-length", [.. Frame(Headers, 4, 1, [0x88, .. Line("content-length", "1")]), .. Frame(Data, 1, 1, 1, 2)], "200 -> reset 1 ProtocolError"),
             ("8.1.1", "body shorter than content-length", [.. Frame(Headers, 4, 1, [0x88, .. Line("content-length", "5")]), .. Frame(Data, 1, 1, 1)], "200 -> reset 1 ProtocolError"),
             ("8.1.1", "no body for content-length", Frame(Headers, 5, 1, [0x88, .. Line("content-length", "5")]), "ProtocolError -> reset 1 ProtocolError"),
+            ("8.1.1", "304 with DATA", [.. Frame(Headers, 4, 1, [.. Line(":status", "304"), .. Line("content-length", "1")]), .. Frame(Data, 1, 1, 1)], "304 -> reset 1 ProtocolError"),
+            ("8.1.1", "204 with DATA", [.. Frame(Headers, 4, 1, Line(":status", "204")), .. Frame(Data, 1, 1, 1)], "204 -> reset 1 ProtocolError"),
+            ("8.1.1", "204 with a length", Frame(Headers, 5, 1, [.. Line(":status", "204"), .. Line("content-length", "1")]), "ProtocolError -> reset 1 ProtocolError"),
+            ("8.1.1", "204 that ends with empty DATA", [.. Frame(Headers, 4, 1, Line(":status", "204")), .. Frame(Data, 1, 1)], "204"),
             ("8.1.1", "304 may name a length", Frame(Headers, 5, 1, [.. Line(":status", "304"), .. Line("content-length", "5")]), "304"),
         ];
         return rows.Select(row => new TestCaseData(row.Sent, row.Expected).SetName($"client {row.Section}: {row.Name}"));
@@ -80,6 +84,18 @@ public sealed class ClientConformanceTests
     {
         Assert.That(Play(sent, sent.Length), Is.EqualTo(expected));
         Assert.That(Play(sent, sent.Length < 1000 ? 1 : 997), Is.EqualTo(expected), "in pieces");
+    }
+
+    [TestCase(new byte[0], "")]
+    [TestCase(new byte[] { 1 }, "reset 1 ProtocolError")]
+    public void The_answer_to_HEAD_has_no_content(byte[] data, string expected)
+    {
+        var client = new ClientUnderTest();
+        var exchange = client.Open(method: "HEAD");
+        client.Peer.Receive();
+        client.Peer.Send([.. Frame(Headers, 4, 1, [0x88, .. Line("content-length", "5")]), .. Frame(Data, 1, 1, data)]);
+        Assert.That(exchange.ReadHeadAsync().AsTask().Result, Is.True);
+        Assert.That(string.Join(' ', client.Peer.Receive().Select(frame => $"reset {frame.StreamId} {(Http2ErrorCode)frame.Code}")), Is.EqualTo(expected));
     }
 
     private static string Play(byte[] sent, int pieceBytes)
