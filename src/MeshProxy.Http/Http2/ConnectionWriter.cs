@@ -88,6 +88,10 @@ internal sealed class ConnectionWriter : IFlushTarget
 
     private long Unsent => _appended - _flushed;
 
+    /// <summary>True when a peer that asks and does not read has made us keep too much of what waits for no room: heads, acknowledgements, resets. Read without
+    /// the lock: near enough.</summary>
+    public bool IsBacklogged => Volatile.Read(ref _appended) - Volatile.Read(ref _flushed) > (long)_limits.MaxUnsentBytes + _limits.MaxUnsentBacklogBytes;
+
     private bool HasRoom => _appended - _flushed < _limits.MaxUnsentBytes;
 
     // ---- Flushing ----

@@ -372,6 +372,11 @@ internal sealed partial class Http2Connection
             return Abuse(AbuseKind.TinyData);
         }
 
+        if (Writer.IsBacklogged)
+        {
+            return Abuse(AbuseKind.Backlog);
+        }
+
         if (Writer.HasUnflushed)
         {
             FlushBatch.Request(Writer);

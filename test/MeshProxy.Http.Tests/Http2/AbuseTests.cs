@@ -68,6 +68,31 @@ public sealed class AbuseTests
         Assert.That(sent, Is.GreaterThan(count / 2), "and not too early");
     }
 
+    // Each PING comes with DATA that pays for it, so that no bucket fills.
+    [Test]
+    public void A_peer_that_asks_and_does_not_read_is_kept_little_for()
+    {
+        var limits = new Http2Limits { MaxUnsentBytes = 4096, MaxUnsentBacklogBytes = 50_000 };
+        var server = new ServerUnderTest(ServerUnderTest.Count, new Http2Options { Limits = limits }, pause: 4096);
+        server.Request(1, post: true);
+        var sent = 0;
+        for (; sent < 100_000 && server.Errors.Count == 0; sent++)
+        {
+            server.Peer.Send([.. Frame(Data, 0, 1, 1), .. Frame(Ping, 0, 0, new byte[8])]);
+        }
+
+        Assert.That(server.Errors, Is.EqualTo(new[] { (Http2ErrorCode.EnhanceYourCalm, "unsent_flood") }));
+        Assert.That(server.Abuse, Is.EqualTo(new[] { "unsent_flood" }));
+        Assert.That(sent, Is.GreaterThan(50_000 / 40), "and not too early");
+        var received = 0;
+        while (server.Peer.Receive() is { Count: > 0 } frames)
+        {
+            received += frames.Sum(frame => 9 + frame.Payload.Length);
+        }
+
+        Assert.That(received, Is.LessThan(4096 + 4096 + 50_000 + 1000));
+    }
+
     [Test]
     public void Tiny_windows_end_the_connection()
     {
@@ -119,7 +144,7 @@ public sealed class AbuseTests
 
     [Test]
     public void Every_kind_is_attacked_here() => Assert.That(
-        s_floods.Select(row => row.Kind).Concat(["tiny_data_frames", "too_many_streams", "too_much_unread", "stream_stalled", "connection_stalled"]).Distinct(),
+        s_floods.Select(row => row.Kind).Concat(["tiny_data_frames", "unsent_flood", "too_many_streams", "too_much_unread", "stream_stalled", "connection_stalled"]).Distinct(),
         Is.EquivalentTo(Http2AbuseKinds.All));
 
     [Test]
