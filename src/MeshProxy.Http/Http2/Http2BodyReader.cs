@@ -53,5 +53,12 @@ internal sealed class Http2BodyReader(Http2Stream stream) : HttpBodyReader
         return false;
     }
 
+    /// <summary>Claims the waiting reader when there is something for it, to be completed outside the lock. Under the lock.</summary>
+    public bool TryTakeWaiting(out BodyChunk chunk)
+    {
+        chunk = default;
+        return Signal.IsWaiting && TryTakeChunk(out chunk) && Signal.TryTake();
+    }
+
     public void Renew() => Signal.TryTake();
 }

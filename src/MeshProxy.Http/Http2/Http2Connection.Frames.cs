@@ -101,7 +101,7 @@ internal sealed partial class Http2Connection
                 OnEndReceived(stream);
             }
 
-            if (stream.Body.Signal.IsWaiting && stream.Body.TryTakeChunk(out chunk) && stream.Body.Signal.TryTake())
+            if (stream.Body.TryTakeWaiting(out chunk))
             {
                 readable = stream;
             }
@@ -413,8 +413,17 @@ internal sealed partial class Http2Connection
     /// <summary>Trailers of an open stream.</summary>
     public bool OnTrailers(Http2Stream stream, bool endStream, ReadOnlySpan<byte> block)
     {
-        // The caller holds the stream: its owner may give it up while its trailers are being filled.
-        Fields.BeginTrailers(stream.Trailers);
+        // The caller holds the stream: its owner may give it up while its trailers are being filled. A second trailer section must not be: somebody may be reading
+        // the first, and has judged it. Only this loop sets HasReceivedEnd.
+        if (stream.HasReceivedEnd)
+        {
+            Fields.BeginDiscard();
+        }
+        else
+        {
+            Fields.BeginTrailers(stream.Trailers);
+        }
+
         if (!TryDecode(block))
         {
             return false;
@@ -426,47 +435,23 @@ internal sealed partial class Http2Connection
         var readable = false;
         lock (Gate)
         {
-            var code = Http2ErrorCode.ProtocolError;
-            var reason = StreamResetReason.ProtocolError;
-            var detail = stream.IsTunnel ? "headers_in_tunnel"
-                : !endStream ? "trailers_without_end"
-                : verdict == FieldBlockVerdict.Malformed ? Fields.Detail
-                : verdict == FieldBlockVerdict.TooLarge ? "trailers_too_large"
-                : stream.ExpectedLength >= 0 && stream.ReceivedLength != stream.ExpectedLength ? "content_length_mismatch"
-                : null;
-            if (verdict == FieldBlockVerdict.TooLarge)
-            {
-                (code, reason) = (Http2ErrorCode.EnhanceYourCalm, StreamResetReason.TrailersTooLarge);
-            }
-
             if (stream.HasEnded || stream.State.IsClosed)
             {
                 Release(stream);
                 return true;
             }
 
-            if (!stream.State.CanReceive)
-            {
-                (code, detail) = (Http2ErrorCode.StreamClosed, "headers_after_end");
-            }
-
+            var (code, detail) = JudgeTrailers(stream, endStream, verdict);
             if (detail is null)
             {
                 stream.State.OnHeadersReceived(endStream);
-            }
-
-            if (detail is not null)
-            {
-                if (!FailStreamLocked(stream, code, detail, reason))
-                {
-                    Release(stream);
-                    return false;
-                }
-            }
-            else
-            {
                 OnEndReceived(stream);
-                readable = stream.Body.Signal.IsWaiting && stream.Body.TryTakeChunk(out chunk) && stream.Body.Signal.TryTake();
+                readable = stream.Body.TryTakeWaiting(out chunk);
+            }
+            else if (!FailStreamLocked(stream, code, detail))
+            {
+                Release(stream);
+                return false;
             }
 
             Release(stream);
@@ -481,4 +466,14 @@ internal sealed partial class Http2Connection
         Run(deferred);
         return true;
     }
+
+    /// <summary>What is wrong with trailers; no detail when nothing is. Under the lock.</summary>
+    private (Http2ErrorCode Code, string? Detail) JudgeTrailers(Http2Stream stream, bool endStream, FieldBlockVerdict verdict) =>
+        !stream.State.CanReceive ? (Http2ErrorCode.StreamClosed, "headers_after_end")
+        : stream.IsTunnel ? (Http2ErrorCode.ProtocolError, "headers_in_tunnel")
+        : !endStream ? (Http2ErrorCode.ProtocolError, "trailers_without_end")
+        : verdict == FieldBlockVerdict.Malformed ? (Http2ErrorCode.ProtocolError, Fields.Detail)
+        : verdict == FieldBlockVerdict.TooLarge ? (Http2ErrorCode.EnhanceYourCalm, "trailers_too_large")
+        : stream.ExpectedLength >= 0 && stream.ReceivedLength != stream.ExpectedLength ? (Http2ErrorCode.ProtocolError, "content_length_mismatch")
+        : (Http2ErrorCode.NoError, null);
 }

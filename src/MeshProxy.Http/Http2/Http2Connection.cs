@@ -91,6 +91,9 @@ internal sealed partial class Http2Connection
 
     public ConnectionCloseReason CloseReason { get; private set; }
 
+    /// <summary>True when the last GOAWAY is out, or will be with what is in hand: a stream that is not open yet must not be opened. Under the lock.</summary>
+    public bool IsEnding => IsFinalGoAwaySent || _stopRequested;
+
     public bool IsOverloaded => _unread > Limits.MaxUnreadBytes;
 
     // ---- The read loop ----

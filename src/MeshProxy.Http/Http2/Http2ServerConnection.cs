@@ -245,6 +245,16 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
 
         lock (engine.Gate)
         {
+            if (engine.IsEnding)
+            {
+                // Since its block was begun, on another thread: a GOAWAY that says nothing of this stream is out, or about to be, and its client may send the
+                // request elsewhere at once. It must not be served here as well.
+                engine.RefuseStream(streamId, Http2ErrorCode.RefusedStream);
+                exchange.Request.Clear();
+                Return(exchange);
+                return true;
+            }
+
             var stream = exchange.Stream;
             engine.AddStream(stream, streamId);
             stream.State.OnHeadersReceived(endStream);

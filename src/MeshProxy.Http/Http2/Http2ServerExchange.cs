@@ -177,7 +177,7 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
             if (isFinal && Stream.WithholdsBody)
             {
                 Stream.WithholdsBody = false;
-                readable = Stream.Body.Signal.IsWaiting && Stream.Body.TryTakeChunk(out chunk) && Stream.Body.Signal.TryTake();
+                readable = Stream.Body.TryTakeWaiting(out chunk);
             }
 
             deferred = connection.Writer.TakeDeferred();

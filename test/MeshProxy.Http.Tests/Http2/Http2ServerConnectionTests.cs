@@ -265,6 +265,72 @@ public sealed class Http2ServerConnectionTests
         Assert.That(server.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.Drain));
     }
 
+    // The client sends a request again elsewhere when the last GOAWAY does not name it: then it must not have been served here.
+    [Test]
+    public async Task A_request_that_comes_with_the_last_GOAWAY_is_named_there_or_not_served()
+    {
+        var (served, refused) = (0, 0);
+        for (var round = 0; round < 1500; round++)
+        {
+            var wasServed = false;
+            var server = new ServerUnderTest(exchange =>
+            {
+                wasServed = true;
+                return ServerUnderTest.Answer(exchange);
+            });
+            server.Connection.Drain(ConnectionCloseReason.Drain);
+            server.Connection.OnTick(0);
+            var ready = 0;
+            var delay = round % 100;
+            var ticking = Task.Run(() =>
+            {
+                Volatile.Write(ref ready, 1);
+                while (Volatile.Read(ref ready) < 2)
+                {
+                    Thread.SpinWait(1);
+                }
+
+                Thread.SpinWait(delay);
+                server.Connection.OnTick(1000);
+            });
+            while (Volatile.Read(ref ready) < 1)
+            {
+                Thread.SpinWait(1);
+            }
+
+            Volatile.Write(ref ready, 2);
+            server.Request(1);
+            await ticking;
+            var frames = server.Peer.Receive();
+            var last = frames.Last(frame => frame.Type == GoAway).Payload[3];
+            Assert.That(wasServed && last == 0, Is.False, $"round {round}: {string.Join("; ", frames)}");
+            served += wasServed ? 1 : 0;
+            refused += wasServed ? 0 : 1;
+            server.Peer.Finish();
+        }
+
+        TestContext.Out.WriteLine($"{served} served, {refused} refused");
+    }
+
+    [Test]
+    public void Trailers_that_come_a_second_time_do_not_change_the_first()
+    {
+        FieldMap? trailers = null;
+        var server = new ServerUnderTest(async exchange =>
+        {
+            var chunk = await exchange.RequestBody.ReadAsync();
+            Assert.That(chunk.IsEnd);
+            trailers = exchange.RequestBody.Trailers;
+            await new TaskCompletionSource().Task;
+        });
+        server.Request(1, post: true);
+        server.Peer.Send(Headers, 5, 1, Line("a", "judged"));
+        Assert.That(trailers![0].Value.ToArray(), Is.EqualTo("judged"u8.ToArray()));
+        server.Peer.Send(Headers, 5, 1, [.. Line("a", "other"), .. Line("b", "new")]);
+        Assert.That(server.Peer.Receive().Single().Code, Is.EqualTo((uint)Http2ErrorCode.StreamClosed));
+        Assert.That((trailers.Count, trailers[0].Value.ToArray()), Is.EqualTo((1, "judged"u8.ToArray())));
+    }
+
     // Bytes that nobody reads make a reset of the close, and the reset destroys the GOAWAY.
     [TestCase("peer closes")]
     [TestCase("time passes")]
