@@ -140,9 +140,9 @@ public sealed class ProxyServer : IAsyncDisposable
     {
         lock (_applying)
         {
-            var (snapshot, rejections, named) = _compiler.Compile(config, _cell.Current);
+            var (snapshot, rejections) = _compiler.Compile(config, _cell.Current);
             _cell.Current = snapshot;
-            _clusters.Keep(named, _services.Forwarding.NowMilliseconds);
+            _clusters.Keep(snapshot.Clusters.ToHashSet(), _services.Forwarding.NowMilliseconds);
             return [.. rejections, .. BindGatewayPorts(snapshot)];
         }
     }

@@ -3,10 +3,11 @@ using MeshProxy.DataPlane.Clusters;
 
 namespace MeshProxy.DataPlane;
 
-/// <summary>A cluster as the admin page shows it: a copy, no lock of the data path is held while it is shown.</summary>
+/// <summary>A cluster as the admin page shows it: a copy, no lock of the data path is held while it is shown. Several of one name share their counts.</summary>
 public sealed record ClusterView(
     string Name,
     string Protocol,
+    string? Policy,
     int Requests,
     int PendingRequests,
     int Connections,
@@ -17,6 +18,7 @@ public sealed record ClusterView(
     internal static ClusterView Of(Cluster cluster) => new(
         cluster.Name,
         cluster.Config.Protocol.ToString(),
+        cluster.Config.Tls?.Policy.ToString(),
         cluster.CircuitBreaker.Requests,
         cluster.CircuitBreaker.Pending,
         cluster.CircuitBreaker.Connections,

@@ -215,7 +215,7 @@ internal sealed class Sidecar : IAsyncDisposable
         _channel = ControlChannel.Mutual(mesh.Control, _identity!, trustDomain, _time);
 
         // The data plane asks the discovery client for what traffic needs, and the discovery client puts the answers into the data plane.
-        var sink = new DataPlaneSink(ApplyInMesh, sets => _proxy!.ApplyEndpoints(sets));
+        var sink = new DataPlaneSink(ApplyInMesh, sets => _proxy!.ApplyEndpoints(sets), () => _proxy!.Current);
         _discovery = new DiscoveryClient(mesh, _state, sink, _telemetry.Meters, _logs.CreateLogger("meshproxy.discovery"), _time, _version);
         await StartProxyAsync(new ProxyServerOptions
         {

@@ -101,6 +101,52 @@ internal sealed class DiscoveryTests
     }
 
     [Test]
+    public async Task A_refused_route_keeps_its_last_good_state_under_the_policies_of_now()
+    {
+        // Two policies on ledger and one on payments come after payments' route was refused: for its callers the routes of before go on, but under them.
+        await using var mesh = await TestControlPlane.StartAsync();
+        var channel = await mesh.WorkloadAsync(TestControlPlane.Id("checkout"));
+        using var sidecar = await TestSidecar.ConnectAsync(channel, "checkout-1", capabilities: ["http", "backend-tls", "client-traffic"]);
+        await sidecar.SubscribeAsync(Payments);
+        await mesh.ApplyAsync(TestControlPlane.Service("payments") + TestControlPlane.Service("ledger") + Route(""));
+        await ReadAsync();
+        await mesh.ApplyAsync(Route(", retry: {attempts: 3}"));
+        await mesh.ApplyAsync(
+            """
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: BackendTLSPolicy
+            metadata: {name: tls, namespace: shop}
+            spec:
+              targetRefs: [{kind: Service, name: payments}, {kind: Service, name: ledger}]
+              validation: {hostname: shop.example.com, wellKnownCACertificates: System}
+            ---
+            apiVersion: meshproxy.io/v1alpha1
+            kind: ClientTrafficPolicy
+            metadata: {name: small, namespace: shop}
+            spec:
+              targetRefs: [{kind: Service, name: payments}]
+              maxRequestBodyBytes: 100
+            """);
+        var port = (await ReadAsync()).Ports.Single();
+        Assert.That(port.HttpRoutes.Single().Rules.Single().Backends.Single().Cluster.Service.Name, Is.EqualTo("ledger"), "the route of before");
+        Assert.That(port.Cluster.Tls?.ServerName, Is.EqualTo("shop.example.com"));
+        Assert.That(port.BackendClusters.Single().Tls?.ServerName, Is.EqualTo("shop.example.com"));
+        Assert.That(port.ClientTraffic?.MaxRequestBodyBytes, Is.EqualTo(100));
+
+        async Task<Destination> ReadAsync() => (await sidecar.ReadUntilAsync(received => received.Units?.Any(unit => unit.Name == Payments && unit.Destination is not null) == true)).Unit(Payments).Destination;
+
+        string Route(string more) =>
+            $$"""
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: HTTPRoute
+            metadata: {name: payments, namespace: shop}
+            spec:
+              parentRefs: [{group: "", kind: Service, name: payments}]
+              rules: [{backendRefs: [{name: ledger, port: 80}]{{more}}}]
+            """;
+    }
+
+    [Test]
     public async Task Readiness_and_drain_go_out_as_endpoints_alone()
     {
         await using var mesh = await TestControlPlane.StartAsync();

@@ -15,6 +15,7 @@ internal sealed class SnapshotApplierTests
     private readonly List<ProxyConfig> _applied = [];
     private readonly List<EndpointSetConfig> _endpoints = [];
     private IReadOnlyList<Rejection> _refuse = [];
+    private ProxyConfig _inForce = ProxyConfig.Empty;
     private SnapshotApplier _applier = null!;
 
     [SetUp]
@@ -23,6 +24,7 @@ internal sealed class SnapshotApplierTests
         _applied.Clear();
         _endpoints.Clear();
         _refuse = [];
+        _inForce = ProxyConfig.Empty;
         _applier = Applier();
     }
 
@@ -84,6 +86,26 @@ internal sealed class SnapshotApplierTests
     }
 
     [Test]
+    public void RoutesThatAreNotUnderstoodDoNotTakeThePoliciesOfTheirUnitWithThem()
+    {
+        var route = new HttpRouteConfig { Id = "shop/payments", Rules = [new HttpRouteRuleConfig { Name = "0", Backends = [new BackendConfig(new ClusterId(Payments, 80), 1)] }] };
+        Apply("m1", Service("payments", "r1", port => port with { HttpRoutes = [route] }));
+        var newer = Service("payments", "r2", port => port with
+        {
+            Cluster = port.Cluster with { Tls = new UpstreamTlsConfig { Policy = Payments, ServerName = "payments.example.com" } },
+            ClientTraffic = ClientTrafficConfig.Default with { MaxRequestBodyBytes = 100 },
+            HttpRoutes = [route with { Id = "shop/newer" }],
+        });
+        newer.Destination.Ports[0].HttpRoutes[0].Rules[0].Filters.Add(new HttpFilter());
+        Assert.That(Apply("m2", newer).Rejections.Single().Field, Does.Contain("filters"));
+        var port = _applied[^1].Destinations[Payments].Ports[0];
+        Assert.That(port.HttpRoutes.Single().Id, Is.EqualTo("shop/payments"));
+        Assert.That(port.Cluster.Tls?.ServerName, Is.EqualTo("payments.example.com"));
+        Assert.That(port.ClientTraffic.MaxRequestBodyBytes, Is.EqualTo(100));
+        Assert.That(_applier.Held.Single().Revision, Is.EqualTo("r1"));
+    }
+
+    [Test]
     public void AUnitThatIsNotUnderstoodAndHasNoEarlierStateIsRefusedNotDropped()
     {
         var broken = Service("payments", "r1");
@@ -101,6 +123,22 @@ internal sealed class SnapshotApplierTests
         var answer = Apply("m2", Service("payments", "r2"));
         Assert.That(answer.Rejections.Single().Field, Is.EqualTo("rules[0]"));
         Assert.That(_applier.Held.Single().Revision, Is.EqualTo("r1"));
+    }
+
+    [Test]
+    public void WhatIsInForceInsteadOfARefusedUnitIsWhatIsToldAgainAndKept()
+    {
+        Apply("m1", Service("payments", "r1"));
+        var cluster = new ClusterConfig { Id = new ClusterId(Payments, 80), Tls = new UpstreamTlsConfig { Policy = Payments, ServerName = "payments.example.com" } };
+        _inForce = _applied[^1] with { Destinations = _applied[^1].Destinations.SetItem(Payments, _applied[^1].Destinations[Payments] with { Ports = [new DestinationPortConfig { Cluster = cluster }] }) };
+        _refuse = [new Rejection("service/shop/payments", "", "bad expression")];
+        Assert.That(Apply("m2", Service("payments", "r2")).Rejections, Has.Count.EqualTo(1));
+        Assert.That(_applier.Held.Single().Revision, Is.EqualTo("r1"), "its routes are still those");
+
+        _refuse = [];
+        Apply("m3", Service("ledger", "r1"));
+        Assert.That(_applied[^1].Destinations[Payments].Ports[0].Cluster.Tls, Is.EqualTo(cluster.Tls));
+        Assert.That(_applier.Export().Single(message => message.Unit?.Name == "service/shop/payments").Unit.Destination.Ports[0].Cluster.Tls.ServerName, Is.EqualTo("payments.example.com"));
     }
 
     [Test]
@@ -153,14 +191,11 @@ internal sealed class SnapshotApplierTests
         Assert.That(_applier.Held.Select(unit => (unit.Name, unit.Revision)), Is.EqualTo(new[] { ("service/shop/payments", "r1") }));
     }
 
-    private static Unit Service(string name, string revision)
+    private static Unit Service(string name, string revision, Func<DestinationPortConfig, DestinationPortConfig>? change = null)
     {
         var service = new ResourceName("shop", name);
-        var destination = new DestinationConfig
-        {
-            Service = service,
-            Ports = [new DestinationPortConfig { Cluster = new ClusterConfig { Id = new ClusterId(service, 80), Protocol = Model.Config.AppProtocol.Http } }],
-        };
+        var port = new DestinationPortConfig { Cluster = new ClusterConfig { Id = new ClusterId(service, 80), Protocol = Model.Config.AppProtocol.Http } };
+        var destination = new DestinationConfig { Service = service, Ports = [change is null ? port : change(port)] };
         return new Unit { Name = $"service/{service}", Revision = revision, Destination = ConfigMapping.ToProto(destination) };
     }
 
@@ -180,7 +215,8 @@ internal sealed class SnapshotApplierTests
                 _applied.Add(config);
                 return _refuse;
             },
-            _endpoints.AddRange),
+            _endpoints.AddRange,
+            () => _inForce),
         new Meters(TimeProvider.System),
         NullLogger.Instance);
 

@@ -119,7 +119,8 @@ internal sealed class MeshSnapshot
         new Unit { Destination = ConfigMapping.ToProto(destination) },
         [.. destination.Ports.SelectMany(port => port.BackendClusters.Prepend(port.Cluster)).Select(cluster => cluster.Id).Distinct()]) with { Needs = [.. Capabilities.NeededBy(destination)] };
 
-    /// <summary>A destination that is refused keeps its last good state, also for sidecars that ask for it only now.</summary>
+    /// <summary>A destination that is refused keeps its last good routes, also for sidecars that ask for it only now. Policies on it and on its backends are
+    /// those of now: they were accepted, and every unit of a revision has the same copies of clusters.</summary>
     private static ImmutableDictionary<ResourceName, DestinationConfig> KeepLastGood(ImmutableDictionary<ResourceName, DestinationConfig> destinations, MeshSnapshot? previous)
     {
         if (previous is null)
@@ -131,11 +132,13 @@ internal sealed class MeshSnapshot
         {
             if (destination.Refused is not null && previous._destinations.TryGetValue(name, out var before) && before.Refused is null)
             {
-                destinations = destinations.SetItem(name, before);
+                destinations = destinations.SetItem(name, before.Under(destination, Now));
             }
         }
 
         return destinations;
+
+        ClusterConfig? Now(ClusterId id) => destinations.GetValueOrDefault(id.Service)?.Ports.FirstOrDefault(port => port.Cluster.Id == id)?.Cluster;
     }
 
     /// <summary>Keeps the object where the set is equal, so that streams tell by reference that nothing changed.</summary>

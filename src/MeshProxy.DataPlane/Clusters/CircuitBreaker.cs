@@ -3,33 +3,33 @@ using MeshProxy.Model.Config;
 
 namespace MeshProxy.DataPlane.Clusters;
 
-/// <summary>Concurrency limits of one cluster: counters, no queue and no lock. Limits may change while it counts.</summary>
-internal sealed class CircuitBreaker(CircuitBreakerConfig config) : IUpstreamLimits
+/// <summary>Concurrency limits of one cluster: counters, no queue and no lock.</summary>
+/// <param name="config">The limits.</param>
+/// <param name="sibling">Counts the same: the breaker of the same service port under other limits.</param>
+internal sealed class CircuitBreaker(CircuitBreakerConfig config, CircuitBreaker? sibling = null) : IUpstreamLimits
 {
-    private int _connections;
-    private int _pending;
-    private int _requests;
+    private readonly Counters _count = sibling?._count ?? new Counters();
 
-    public CircuitBreakerConfig Config { get; set; } = config;
+    public CircuitBreakerConfig Config { get; } = config;
 
-    public int Requests => Volatile.Read(ref _requests);
+    public int Requests => Volatile.Read(ref _count.Requests);
 
-    public int Connections => Volatile.Read(ref _connections);
+    public int Connections => Volatile.Read(ref _count.Connections);
 
-    public int Pending => Volatile.Read(ref _pending);
+    public int Pending => Volatile.Read(ref _count.Pending);
 
     /// <summary>Takes a place for one request; give it back with <see cref="Leave"/>.</summary>
-    public bool TryEnter() => TryAdd(ref _requests, Config.MaxRequests);
+    public bool TryEnter() => TryAdd(ref _count.Requests, Config.MaxRequests);
 
-    public void Leave() => Interlocked.Decrement(ref _requests);
+    public void Leave() => Interlocked.Decrement(ref _count.Requests);
 
-    public bool TryAddConnection() => TryAdd(ref _connections, Config.MaxConnections);
+    public bool TryAddConnection() => TryAdd(ref _count.Connections, Config.MaxConnections);
 
-    public void RemoveConnection() => Interlocked.Decrement(ref _connections);
+    public void RemoveConnection() => Interlocked.Decrement(ref _count.Connections);
 
-    public bool TryAddPending() => TryAdd(ref _pending, Config.MaxPendingRequests);
+    public bool TryAddPending() => TryAdd(ref _count.Pending, Config.MaxPendingRequests);
 
-    public void RemovePending() => Interlocked.Decrement(ref _pending);
+    public void RemovePending() => Interlocked.Decrement(ref _count.Pending);
 
     // Adds first and takes back when that was too many: under contention it may refuse one that would just have fitted, never admit one too many.
     private static bool TryAdd(ref int counter, int limit)
@@ -41,5 +41,12 @@ internal sealed class CircuitBreaker(CircuitBreakerConfig config) : IUpstreamLim
 
         Interlocked.Decrement(ref counter);
         return false;
+    }
+
+    private sealed class Counters
+    {
+        public int Connections;
+        public int Pending;
+        public int Requests;
     }
 }

@@ -16,7 +16,8 @@ internal sealed record ClusterServices(
     UpstreamConnector Connector, ITrustView? Trust, TrustDomain? TrustDomain, Meters Meters, TimeProvider Time, Random Random);
 
 /// <summary>
-/// A live group of endpoints: its circuit breaker, its balancer, its endpoints' pools. Stable by <see cref="ClusterId"/>: snapshots come and go, it stays.
+/// A live group of endpoints: its circuit breaker, its balancer, its endpoints' pools. Snapshots come and go, it stays as long as one names it. How it is dialed
+/// never changes: other settings are another cluster, so that a route uses the copy that it was compiled with and no other.
 /// Written by one configuration thread at a time under <see cref="_gate"/>; read by every event loop through two volatile references.
 /// </summary>
 internal sealed class Cluster
@@ -24,18 +25,24 @@ internal sealed class Cluster
     private readonly Lock _gate = new();
     private readonly ClusterServices _services;
     private readonly TimeSpan _idleTimeout;
+    private readonly UpstreamTls? _tls;
     private volatile ClusterEndpoint[] _endpoints = [];
     private volatile IBalancer _balancer;
     private EndpointSetConfig? _set;
-    private UpstreamTls? _tls;
 
-    public Cluster(ClusterConfig config, ClusterServices services, TimeSpan? idleTimeout = null, string? metersName = null)
+    /// <summary>Makes a cluster without endpoints.</summary>
+    /// <param name="config">How it is dialed.</param>
+    /// <param name="services">What clusters share.</param>
+    /// <param name="idleTimeout">For connections without a request.</param>
+    /// <param name="metersName">Where it is counted, when not under its own name.</param>
+    /// <param name="sibling">The cluster of the same ID that is dialed in another way: concurrency and retries of both are bounded together.</param>
+    public Cluster(ClusterConfig config, ClusterServices services, TimeSpan? idleTimeout = null, string? metersName = null, Cluster? sibling = null)
     {
         Config = config;
         Name = config.Id.ToString();
         ServiceName = config.Id.Service.ToString();
-        CircuitBreaker = new CircuitBreaker(config.CircuitBreaker);
-        RetryBudget = new RetryBudget(services.Time);
+        CircuitBreaker = new CircuitBreaker(config.CircuitBreaker, sibling?.CircuitBreaker);
+        RetryBudget = sibling?.RetryBudget ?? new RetryBudget(services.Time);
         Meters = services.Meters.ForCluster(metersName ?? Name);
         _tls = UpstreamTls.Of(config.Tls);
         _services = services;
@@ -43,7 +50,7 @@ internal sealed class Cluster
         _balancer = new RoundRobinBalancer([], 0);
     }
 
-    public ClusterConfig Config { get; private set; }
+    public ClusterConfig Config { get; }
 
     /// <summary>"namespace/name:port", for logs and metrics.</summary>
     public string Name { get; }
@@ -63,26 +70,7 @@ internal sealed class Cluster
     /// <summary>An eligible endpoint, other than the one tried before when there is another.</summary>
     public ClusterEndpoint? Pick(ClusterEndpoint? tried) => _balancer.Pick(tried);
 
-    /// <summary>Takes a new configuration; endpoints are kept where their connections may be.</summary>
-    public void Update(ClusterConfig config)
-    {
-        List<ClusterEndpoint> gone;
-        lock (_gate)
-        {
-            if (!Equals(config.Tls, Config.Tls))
-            {
-                _tls = UpstreamTls.Of(config.Tls);
-            }
-
-            Config = config;
-            CircuitBreaker.Config = config.CircuitBreaker;
-            gone = Rebuild();
-        }
-
-        Retire(gone);
-    }
-
-    /// <summary>Takes a new endpoint set.</summary>
+    /// <summary>Takes a new endpoint set; endpoints are kept where their connections may be.</summary>
     public void Update(EndpointSetConfig set)
     {
         List<ClusterEndpoint> gone = [];

@@ -1,10 +1,16 @@
 using System.Collections.Concurrent;
+using System.Collections.Immutable;
 using MeshProxy.DataPlane.Clusters;
 using MeshProxy.Model.Config;
 
 namespace MeshProxy.DataPlane.Snapshots;
 
-/// <summary>The live clusters of a data plane, by stable ID: what survives from snapshot to snapshot. Changed by the configuration thread only.</summary>
+/// <summary>The live clusters of a data plane: what survives from snapshot to snapshot. Changed by the configuration thread only.</summary>
+/// <remarks>
+/// Units carry copies of the clusters that they use, and copies may differ: a unit that is refused keeps its last good one beside those of units that were taken.
+/// Copies that are dialed alike are one cluster. Of copies that differ each is a cluster of its own, with its own pools and endpoints, so that no unit's policy is
+/// undone by another's; circuit breaker, retry budget and metrics they share, so that the bounds stay those of the service.
+/// </remarks>
 internal sealed class ClusterStore(ClusterServices services, string applicationAddress)
 {
     /// <summary>How long a cluster that no snapshot names any more is kept whole, for exchanges that were routed by the snapshot before.</summary>
@@ -13,32 +19,35 @@ internal sealed class ClusterStore(ClusterServices services, string applicationA
     /// <summary>Below any server's own idle limit: the application is on this machine, a new connection costs next to nothing.</summary>
     private static readonly TimeSpan LocalIdleTimeout = TimeSpan.FromSeconds(3);
 
-    private readonly ConcurrentDictionary<ClusterId, Cluster> _clusters = new();
+    private readonly ConcurrentDictionary<ClusterId, ImmutableArray<Cluster>> _clusters = new();
     private readonly ConcurrentDictionary<(ClusterId Service, int LocalPort, AppProtocol Protocol), Cluster> _local = new();
     private readonly ConcurrentQueue<(Cluster Cluster, long At)> _dropped = new();
 
     /// <summary>From the data plane's source of randomness.</summary>
     public int NextRandom() => services.Random.Next();
 
-    public IEnumerable<Cluster> Clusters => _clusters.Values;
+    public IEnumerable<Cluster> Clusters => _clusters.Values.SelectMany(copies => copies);
 
     public IEnumerable<Cluster> LocalClusters => _local.Values;
 
-    /// <summary>The cluster of that ID, made or brought up to date.</summary>
-    public Cluster Bring(ClusterConfig config, ProxyConfig whole)
+    /// <summary>The cluster that is dialed like that, found or made.</summary>
+    /// <exception cref="System.Security.Cryptography.CryptographicException">It can not be dialed like that.</exception>
+    public Cluster Bring(ClusterConfig config, EndpointSetConfig? endpoints)
     {
-        var cluster = _clusters.GetOrAdd(config.Id, _ => new Cluster(config, services));
-        if (!ReferenceEquals(cluster.Config, config))
+        var copies = _clusters.GetValueOrDefault(config.Id, []);
+        if (copies.FirstOrDefault(copy => copy.Config.Equals(config)) is { } found)
         {
-            cluster.Update(config);
+            return found;
         }
 
-        if (whole.Endpoints.TryGetValue(config.Id, out var endpoints))
+        var made = new Cluster(config, services, sibling: copies.FirstOrDefault());
+        if (endpoints is not null)
         {
-            cluster.Update(endpoints);
+            made.Update(endpoints);
         }
 
-        return cluster;
+        _clusters[config.Id] = copies.Add(made);
+        return made;
     }
 
     /// <summary>The cluster in front of the own application: one endpoint, plaintext, on loopback.</summary>
@@ -52,7 +61,7 @@ internal sealed class ClusterStore(ClusterServices services, string applicationA
 
     public void Update(EndpointSetConfig endpoints)
     {
-        if (_clusters.TryGetValue(endpoints.Cluster, out var cluster))
+        foreach (var cluster in _clusters.GetValueOrDefault(endpoints.Cluster, []))
         {
             cluster.Update(endpoints);
         }
@@ -62,11 +71,17 @@ internal sealed class ClusterStore(ClusterServices services, string applicationA
     /// before still finds endpoints; the tick retires them a second later. Exchanges under way finish on the connections they have.</summary>
     public void Keep(IReadOnlySet<Cluster> named, long nowMilliseconds)
     {
-        foreach (var (id, cluster) in _clusters)
+        foreach (var (id, copies) in _clusters)
         {
-            if (!named.Contains(cluster) && _clusters.TryRemove(id, out _))
+            foreach (var cluster in copies.Where(copy => !named.Contains(copy)))
             {
                 _dropped.Enqueue((cluster, nowMilliseconds));
+            }
+
+            _clusters[id] = copies.RemoveAll(copy => !named.Contains(copy));
+            if (_clusters[id].IsEmpty)
+            {
+                _clusters.TryRemove(id, out _);
             }
         }
 
@@ -88,7 +103,7 @@ internal sealed class ClusterStore(ClusterServices services, string applicationA
 
     public void OnTrustChanged(bool removed)
     {
-        foreach (var cluster in _clusters.Values)
+        foreach (var cluster in Clusters)
         {
             cluster.OnTrustChanged(removed);
         }
@@ -101,9 +116,12 @@ internal sealed class ClusterStore(ClusterServices services, string applicationA
 
     public void OnTick(long nowMilliseconds)
     {
-        foreach (var (_, cluster) in _clusters)
+        foreach (var (_, copies) in _clusters)
         {
-            cluster.OnTick(nowMilliseconds);
+            foreach (var cluster in copies)
+            {
+                cluster.OnTick(nowMilliseconds);
+            }
         }
 
         foreach (var (_, cluster) in _local)

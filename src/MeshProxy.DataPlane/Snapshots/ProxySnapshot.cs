@@ -11,9 +11,10 @@ namespace MeshProxy.DataPlane.Snapshots;
 /// <summary>A service as this data plane reaches it, compiled.</summary>
 internal sealed class Destination
 {
-    public Destination(DestinationConfig config, IEnumerable<DestinationPort> ports)
+    public Destination(DestinationConfig config, IReadOnlyCollection<DestinationPort> ports, IReadOnlyCollection<Cluster> clusters)
     {
         Config = config;
+        Clusters = clusters;
         Ports = ports.ToFrozenDictionary(port => port.Cluster.Port);
         var http = Ports.Values.Where(port => port.TakesRequests).ToArray();
         DefaultHttpPort = http.FirstOrDefault(port => port.Cluster.Port == 80) ?? (http.Length == 1 ? http[0] : null);
@@ -23,6 +24,9 @@ internal sealed class Destination
     public DestinationConfig Config { get; }
 
     public FrozenDictionary<int, DestinationPort> Ports { get; }
+
+    /// <summary>Every cluster that it may send to.</summary>
+    public IReadOnlyCollection<Cluster> Clusters { get; }
 
     /// <summary>The port of an authority that names none: 80, or the only one that speaks HTTP.</summary>
     public DestinationPort? DefaultHttpPort { get; }
@@ -49,7 +53,11 @@ internal sealed record DestinationPort(
 /// <summary>One service port that the own workload serves, and the local clusters in front of the application. Which of the two HTTP clusters is used
 /// is declared; where it is not, gRPC goes by HTTP/2 and everything else by HTTP/1.1.</summary>
 internal sealed record InboundTarget(
-    ClusterId Service, int LocalPort, AppProtocol Protocol, RouteRule Http1, RouteRule Http2, RouteBackend Opaque, ClientTraffic Traffic);
+    ClusterId Service, int LocalPort, AppProtocol Protocol, RouteRule Http1, RouteRule Http2, RouteBackend Opaque, ClientTraffic Traffic)
+{
+    /// <summary>The local clusters.</summary>
+    public IEnumerable<Cluster> Clusters => Http1.Backends.All.Concat(Http2.Backends.All).Append(Opaque).Select(backend => backend.Cluster!);
+}
 
 /// <summary>A listener section of a gateway port: one hostname, its certificates, its routes.</summary>
 internal sealed record GatewaySection(
@@ -140,6 +148,11 @@ internal sealed class ProxySnapshot
     }
 
     public ProxyConfig Config { get; }
+
+    /// <summary>Every live cluster that it names.</summary>
+    public IEnumerable<Cluster> Clusters => Destinations.Values.SelectMany(destination => destination.Clusters)
+        .Concat(Inbound.Values.SelectMany(target => target.Clusters))
+        .Concat(GatewayPorts.SelectMany(port => port.Sections).SelectMany(section => section.Clusters));
 
     public FrozenDictionary<ResourceName, Destination> Destinations { get; }
 

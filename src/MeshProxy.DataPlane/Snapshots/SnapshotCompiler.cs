@@ -18,7 +18,7 @@ namespace MeshProxy.DataPlane.Snapshots;
 public sealed record UnitRejection(string Unit, string Field, string Reason);
 
 /// <summary>
-/// Compiles what was told into what requests are judged by. A unit is taken or refused as one: a refused destination keeps its last good state, and with
+/// Compiles what was told into what requests are judged by. A unit is taken or refused as one: a refused destination keeps its last good routes, and with
 /// none its requests are answered 500 with the reason. Runs on the configuration thread, never on an event loop.
 /// </summary>
 internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, ClientTrafficCompiler traffic, string ownNamespace)
@@ -27,84 +27,81 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, Cli
 
     private Dictionary<(string Address, int Port, ListenerProtocol Protocol, ServerCertificateConfig Certificate), TlsServerIdentity> _identities = [];
 
-    /// <summary>Compiles <paramref name="config"/>; what is unchanged since <paramref name="previous"/> is taken over. When the snapshot is in force,
-    /// <see cref="ClusterStore.Keep"/> lets go of the clusters that it does not name.</summary>
-    public (ProxySnapshot Snapshot, IReadOnlyList<UnitRejection> Rejections, IReadOnlySet<Cluster> Named) Compile(ProxyConfig config, ProxySnapshot previous)
+    /// <summary>Compiles <paramref name="config"/>; what is unchanged since <paramref name="previous"/> is taken over. Nothing that is in force changes by it, but
+    /// for endpoints, which stand alone.</summary>
+    public (ProxySnapshot Snapshot, IReadOnlyList<UnitRejection> Rejections) Compile(ProxyConfig config, ProxySnapshot previous)
     {
+        foreach (var set in config.Endpoints.Values)
+        {
+            clusters.Update(set);
+        }
+
         var rejections = new List<UnitRejection>();
-        var named = new HashSet<Cluster>();
-        var destinations = new List<Destination>();
-        foreach (var wanted in config.Destinations.Values)
-        {
-            previous.Destinations.TryGetValue(wanted.Service, out var last);
-            if (last is not null && ReferenceEquals(last.Config, wanted))
-            {
-                destinations.Add(Take(last, config, named));
-                continue;
-            }
-
-            try
-            {
-                destinations.Add(CompileDestination(wanted, config, named));
-            }
-            catch (Exception error) when (error is ArgumentException or FormatException or InvalidOperationException or NotSupportedException or CryptographicException)
-            {
-                rejections.Add(new UnitRejection($"service/{wanted.Service}", "", error.Message));
-                destinations.Add(last is not null
-                    ? Take(last, config, named)
-                    : new Destination(wanted with { Refused = error.Message, Ports = [] }, []));
-            }
-        }
-
-        var inbound = new List<InboundTarget>();
-        foreach (var port in config.Inbound?.Ports ?? [])
-        {
-            inbound.Add(CompileInbound(port, named));
-        }
-
+        var destinations = config.Destinations.Values.Select(wanted => TakeOrRefuse(wanted, config, previous.Destinations.GetValueOrDefault(wanted.Service), rejections)).ToList();
+        var inbound = (config.Inbound?.Ports ?? []).Select(CompileInbound).ToList();
         var gatewayPorts = previous.GatewayPorts;
         try
         {
-            gatewayPorts = CompileGateway(config, previous, named);
+            gatewayPorts = CompileGateway(config.Listeners, config, previous);
         }
-        catch (Exception error) when (error is ArgumentException or FormatException or InvalidOperationException or NotSupportedException or CryptographicException)
+        catch (Exception error) when (IsRefusal(error))
         {
             rejections.Add(new UnitRejection("gateway", "spec.listeners", error.Message));
-            named.UnionWith(gatewayPorts.SelectMany(port => port.Sections).SelectMany(section => section.Clusters));
+            var last = gatewayPorts;
+            gatewayPorts = KeepRoutes(() => CompileGateway(ListenerConfig.Under([.. Listeners(last)], config.Listeners), config, previous), last);
         }
 
         // What is shown as in force is in force: a refused unit stands there with its last good state.
         var inForce = rejections.Count == 0 ? config : config with
         {
             Destinations = destinations.ToImmutableDictionary(destination => destination.Config.Service, destination => destination.Config),
+            Listeners = [.. Listeners(gatewayPorts)],
         };
-        return (new ProxySnapshot(inForce, destinations, inbound, gatewayPorts, ownNamespace), rejections, named);
+        return (new ProxySnapshot(inForce, destinations, inbound, gatewayPorts, ownNamespace), rejections);
     }
 
-    private Destination Take(Destination last, ProxyConfig config, HashSet<Cluster> named)
+    private static IEnumerable<ListenerConfig> Listeners(ImmutableArray<GatewayPort> ports) => ports.SelectMany(port => port.Sections).Select(section => section.Config);
+
+    private static bool IsRefusal(Exception error) => error is ArgumentException or FormatException or InvalidOperationException or NotSupportedException or CryptographicException;
+
+    private Destination TakeOrRefuse(DestinationConfig wanted, ProxyConfig config, Destination? last, List<UnitRejection> rejections)
     {
-        foreach (var port in last.Config.Ports)
+        if (last is not null && ReferenceEquals(last.Config, wanted))
         {
-            named.Add(clusters.Bring(port.Cluster, config));
-            foreach (var backend in port.BackendClusters)
-            {
-                named.Add(clusters.Bring(backend, config));
-            }
+            return last;
         }
 
-        return last;
+        try
+        {
+            return CompileDestination(wanted, config);
+        }
+        catch (Exception error) when (IsRefusal(error))
+        {
+            rejections.Add(new UnitRejection($"service/{wanted.Service}", "", error.Message));
+            return last is null or { Config.Refused: not null }
+                ? new Destination(wanted with { Refused = error.Message, Ports = [] }, [], [])
+                : KeepRoutes(() => CompileDestination(last.Config.Under(wanted), config), last);
+        }
     }
 
-    private Destination CompileDestination(DestinationConfig wanted, ProxyConfig config, HashSet<Cluster> named)
+    /// <summary>The last good routes of a refused unit under the policies that the unit brought: when the fault is in a route, they hold all the same. When the
+    /// fault is in them, its last good state as it was.</summary>
+    private static T KeepRoutes<T>(Func<T> underNewPolicies, T last)
     {
-        // Regular expressions, certificates and the like are compiled before any live cluster is touched: a refused unit must not change what is in force.
-        foreach (var route in wanted.Ports.SelectMany(port => port.HttpRoutes))
+        try
         {
-            _ = new RouteTable([route], (_, _) => new RouteRule(route.Id, new WeightedBackends([]), null, null));
+            return underNewPolicies();
         }
+        catch (Exception error) when (IsRefusal(error))
+        {
+            return last;
+        }
+    }
 
-        CheckTls(wanted.Ports.SelectMany(port => port.BackendClusters.Prepend(port.Cluster)));
-        return new Destination(wanted, wanted.Ports.Select(port =>
+    private Destination CompileDestination(DestinationConfig wanted, ProxyConfig config)
+    {
+        var used = new HashSet<Cluster>();
+        return new Destination(wanted, [.. wanted.Ports.Select(port =>
         {
             var own = Bring(port.Cluster);
             var byId = new Dictionary<ClusterId, Cluster>();
@@ -124,38 +121,33 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, Cli
             var takesRequests = !port.Cluster.Protocol.IsOpaque() || port.Cluster is { Protocol: AppProtocol.Https, Tls: not null };
             return new DestinationPort(
                 port.Cluster.Id, port.Cluster.Protocol, takesRequests, routes, tcp, TlsTable(port.TlsRoutes, byId, Direction.Outbound), traffic.CompileOutbound(port.ClientTraffic));
-        }));
+        })], used);
 
         Cluster Bring(ClusterConfig cluster)
         {
-            var live = clusters.Bring(cluster, config);
-            named.Add(live);
+            var live = clusters.Bring(cluster, config.Endpoints.GetValueOrDefault(cluster.Id));
+            used.Add(live);
             return live;
         }
     }
 
-    private InboundTarget CompileInbound(InboundPortConfig port, HashSet<Cluster> named)
+    private InboundTarget CompileInbound(InboundPortConfig port)
     {
         var service = port.Service.Service.ToString();
         var backend = (AppProtocol protocol) =>
-        {
-            var cluster = clusters.BringLocal(port, protocol);
-            named.Add(cluster);
-            return new RouteBackend(cluster, 1, null, MessageFilters.None, meters.ForRoute(Direction.Inbound, service, NoRoute));
-        };
+            new RouteBackend(clusters.BringLocal(port, protocol), 1, null, MessageFilters.None, meters.ForRoute(Direction.Inbound, service, NoRoute));
         var rule = (AppProtocol protocol) => new RouteRule("", new WeightedBackends([backend(protocol)]), null, null);
         return new InboundTarget(port.Service, port.LocalPort, port.Protocol, rule(AppProtocol.Http), rule(AppProtocol.Http2), backend(AppProtocol.Tcp),
             traffic.Compile(port.ClientTraffic, Direction.Inbound));
     }
 
-    private ImmutableArray<GatewayPort> CompileGateway(ProxyConfig config, ProxySnapshot previous, HashSet<Cluster> named)
+    private ImmutableArray<GatewayPort> CompileGateway(ImmutableArray<ListenerConfig> listeners, ProxyConfig config, ProxySnapshot previous)
     {
         // A listener that is the same as before is taken over: a hundred thousand routes are not compiled again because some service changed.
         var compiled = previous.GatewayPorts.SelectMany(port => port.Sections).ToDictionary<GatewaySection, ListenerConfig>(section => section.Config, ReferenceEqualityComparer.Instance);
-        CheckTls(config.Listeners.SelectMany(listener => listener.BackendClusters));
         var identities = new Dictionary<(string, int, ListenerProtocol, ServerCertificateConfig), TlsServerIdentity>();
         var ports = ImmutableArray.CreateBuilder<GatewayPort>();
-        foreach (var group in config.Listeners.GroupBy(listener => (listener.Address, listener.Port)))
+        foreach (var group in listeners.GroupBy(listener => (listener.Address, listener.Port)))
         {
             var first = group.First();
             if (group.Skip(1).FirstOrDefault(listener => !listener.Protocol.SharesPortWith(first.Protocol)) is { } other)
@@ -166,8 +158,7 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, Cli
 
             var sections = group.OrderBy(listener => Specificity(listener.Hostname)).Select(listener =>
             {
-                var byId = listener.BackendClusters.Select(cluster => clusters.Bring(cluster, config)).ToDictionary(cluster => cluster.Config.Id);
-                named.UnionWith(byId.Values);
+                var byId = listener.BackendClusters.Select(cluster => clusters.Bring(cluster, config.Endpoints.GetValueOrDefault(cluster.Id))).ToDictionary(cluster => cluster.Config.Id);
                 return compiled.GetValueOrDefault(listener) ?? new GatewaySection(
                     listener,
                     listener.Id,
@@ -197,14 +188,6 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, Cli
         }
 
         return identity;
-    }
-
-    private static void CheckTls(IEnumerable<ClusterConfig> clusters)
-    {
-        foreach (var cluster in clusters)
-        {
-            _ = UpstreamTls.Of(cluster.Tls);
-        }
     }
 
     private static int Specificity(string? hostname) =>

@@ -3,7 +3,8 @@ using MeshProxy.Model.Identity;
 
 namespace MeshProxy.Model.Config;
 
-/// <summary>A group of endpoints that serve one port of one service, and how they are spoken to.</summary>
+/// <summary>A group of endpoints that serve one port of one service, and how they are spoken to. Every unit that sends traffic there carries a copy; equal by
+/// content, because equal copies are one live cluster.</summary>
 public sealed record ClusterConfig
 {
     /// <summary>Which service port it is; stable over updates, so that live state survives them.</summary>
@@ -23,6 +24,16 @@ public sealed record ClusterConfig
 
     /// <summary>Concurrency limits.</summary>
     public CircuitBreakerConfig CircuitBreaker { get; init; } = new();
+
+    /// <summary>Copies of one unit, which are equal for each ID, ready to be looked up.</summary>
+    public static Func<ClusterId, ClusterConfig?> ById(IEnumerable<ClusterConfig> clusters) => clusters.DistinctBy(cluster => cluster.Id).ToDictionary(cluster => cluster.Id).GetValueOrDefault;
+
+    /// <inheritdoc/>
+    public bool Equals(ClusterConfig? other) => other is not null && Id == other.Id && Protocol == other.Protocol && ConnectTimeout == other.ConnectTimeout
+        && Equals(Tls, other.Tls) && CircuitBreaker == other.CircuitBreaker && AllowedServers.AsSpan().SequenceEqual(other.AllowedServers.AsSpan());
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(Id, Protocol, Tls);
 }
 
 /// <summary>Concurrency limits of one cluster, Envoy's numbers.</summary>

@@ -45,6 +45,27 @@ public sealed record DestinationConfig
 
     /// <summary>Why the unit is refused and has no earlier good state: its requests get 500 with this text. Null: in force.</summary>
     public string? Refused { get; init; }
+
+    /// <summary>The routes of this state under the policies of a newer one that is refused: a route that cannot be followed must not take with it what was ordered
+    /// of how clusters are dialed and how clients are treated.</summary>
+    /// <param name="newer">The newer state.</param>
+    /// <param name="clusters">How clusters are dialed now, when more is known of that than <paramref name="newer"/> has.</param>
+    public DestinationConfig Under(DestinationConfig newer, Func<ClusterId, ClusterConfig?>? clusters = null)
+    {
+        var now = clusters ?? ClusterConfig.ById(newer.Ports.SelectMany(port => port.BackendClusters.Append(port.Cluster)));
+        return this with
+        {
+            Ports =
+            [
+                .. Ports.Select(port => port with
+                {
+                    Cluster = now(port.Cluster.Id) ?? port.Cluster,
+                    BackendClusters = [.. port.BackendClusters.Select(backend => now(backend.Id) ?? backend)],
+                    ClientTraffic = newer.Ports.FirstOrDefault(other => other.Cluster.Id == port.Cluster.Id)?.ClientTraffic ?? port.ClientTraffic,
+                }),
+            ],
+        };
+    }
 }
 
 /// <summary>One port of a destination.</summary>
@@ -136,6 +157,20 @@ public sealed record ListenerConfig
 
     /// <summary>How clients are treated.</summary>
     public ClientTrafficConfig ClientTraffic { get; init; } = ClientTrafficConfig.Default;
+
+    /// <summary>As <see cref="DestinationConfig.Under"/>: these listeners with their routes, under the policies of a newer state that is refused.</summary>
+    public static ImmutableArray<ListenerConfig> Under(ImmutableArray<ListenerConfig> listeners, ImmutableArray<ListenerConfig> newer)
+    {
+        var now = ClusterConfig.ById(newer.SelectMany(listener => listener.BackendClusters));
+        return
+        [
+            .. listeners.Select(listener => listener with
+            {
+                BackendClusters = [.. listener.BackendClusters.Select(backend => now(backend.Id) ?? backend)],
+                ClientTraffic = newer.FirstOrDefault(other => other.Id == listener.Id)?.ClientTraffic ?? listener.ClientTraffic,
+            }),
+        ];
+    }
 }
 
 /// <summary>A certificate chain and its key, PEM. Never logged: <see cref="ToString"/> shows the name only.</summary>

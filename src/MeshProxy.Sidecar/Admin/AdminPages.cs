@@ -305,6 +305,7 @@ internal sealed class AdminPages(
             json.WriteStartObject();
             json.WriteString("name", cluster.Name);
             json.WriteString("protocol", cluster.Protocol);
+            json.WriteString("backend_tls_policy", cluster.Policy);
             json.WriteNumber("requests", cluster.Requests);
             json.WriteNumber("pending_requests", cluster.PendingRequests);
             json.WriteNumber("connections", cluster.Connections);

@@ -70,11 +70,7 @@ internal sealed record HeldUnit(string Name, string Revision, Unit? Good)
                     listeners.Add(listener);
                 }
 
-                unit = held with
-                {
-                    Listeners = listeners.ToImmutable(),
-                    Clusters = [.. listeners.SelectMany(listener => listener.BackendClusters).Select(cluster => cluster.Id).Distinct()],
-                };
+                unit = held with { Listeners = listeners.ToImmutable(), Clusters = ClustersOf(listeners) };
                 return true;
             case Unit.ContentOneofCase.Address:
                 if (!ConfigMapping.TryToModel(message.Address.Cluster, out ClusterId alias, out field, out reason))
@@ -91,11 +87,58 @@ internal sealed record HeldUnit(string Name, string Revision, Unit? Good)
         }
     }
 
+    /// <summary>What the data plane has in force of this revision: its routes, perhaps under newer policies.</summary>
+    public HeldUnit With(ProxyConfig inForce)
+    {
+        if (Good is not null && Destination is not null && inForce.Destinations.TryGetValue(Destination.Service, out var destination))
+        {
+            return With(destination);
+        }
+
+        if (Good is null || Listeners.IsEmpty)
+        {
+            return this;
+        }
+
+        var gateway = new GatewayListeners();
+        gateway.Listeners.AddRange(inForce.Listeners.Select(ConfigMapping.ToProto));
+        return this with { Listeners = inForce.Listeners, Clusters = ClustersOf(inForce.Listeners), Good = new Unit { Name = Name, Revision = Revision, Gateway = gateway } };
+    }
+
+    /// <summary>The routes of this revision under the policies of a newer one that is not understood, as far as those are.</summary>
+    public HeldUnit Under(Unit newer)
+    {
+        if (Good is null || Destination is null || newer.Destination is null)
+        {
+            return this;
+        }
+
+        var policies = newer.Destination.Clone();
+        foreach (var port in policies.Ports)
+        {
+            port.HttpRoutes.Clear();
+            port.TcpBackends.Clear();
+            port.TlsRoutes.Clear();
+        }
+
+        return ConfigMapping.TryToModel(policies, out var read, out _, out _) ? With(Destination.Under(read)) : this;
+    }
+
     /// <summary>A unit that was refused and has no earlier good state: a service answers its requests with the reason, anything else is not there.</summary>
     public static HeldUnit Refuse(string name, string reason) => new(name, "", null)
     {
         Destination = UnitNames.TryService(name, out var service) ? new DestinationConfig { Service = service, Refused = reason } : null,
     };
+
+    private HeldUnit With(DestinationConfig destination) => this with
+    {
+        Destination = destination,
+        Clusters = ClustersOf(destination),
+        Good = new Unit { Name = Name, Revision = Revision, Destination = ConfigMapping.ToProto(destination) },
+    };
+
+    private static ImmutableArray<ClusterId> ClustersOf(IEnumerable<ListenerConfig> listeners) =>
+        [.. listeners.SelectMany(listener => listener.BackendClusters).Select(cluster => cluster.Id).Distinct()];
 
     private static ImmutableArray<ClusterId> ClustersOf(DestinationConfig destination) =>
         [.. destination.Ports.SelectMany(port => port.BackendClusters.Append(port.Cluster)).Select(cluster => cluster.Id).Distinct()];

@@ -11,7 +11,8 @@ namespace MeshProxy.Sidecar.Discovery;
 /// <summary>The part of the data plane that configuration goes into.</summary>
 /// <param name="Apply">Puts a whole configuration in force and tells which units were refused; those keep their last good state.</param>
 /// <param name="ApplyEndpoints">Takes endpoint sets, which stand alone.</param>
-internal sealed record DataPlaneSink(Func<ProxyConfig, IReadOnlyList<UnitRejection>> Apply, Action<IEnumerable<EndpointSetConfig>> ApplyEndpoints);
+/// <param name="InForce">Tells what is in force.</param>
+internal sealed record DataPlaneSink(Func<ProxyConfig, IReadOnlyList<UnitRejection>> Apply, Action<IEnumerable<EndpointSetConfig>> ApplyEndpoints, Func<ProxyConfig> InForce);
 
 /// <summary>
 /// Assembles units into one configuration and puts it in force: the units between Begin and Commit at once, endpoint updates as they come. A unit that can
@@ -201,7 +202,7 @@ internal sealed class SnapshotApplier(DataPlaneSink sink, Meters meters, ILogger
         }
 
         rejections.Add(new UnitRejection(name, field, reason));
-        units[name] = last is { IsAbsent: false } ? last : HeldUnit.Refuse(name, $"{field}: {reason}");
+        units[name] = last is { IsAbsent: false } ? last.Under(message) : HeldUnit.Refuse(name, $"{field}: {reason}");
     }
 
     private bool IsComplete(Dictionary<string, HeldUnit> units) => units.Values.All(unit => unit.Clusters.All(_endpoints.ContainsKey));
@@ -211,7 +212,7 @@ internal sealed class SnapshotApplier(DataPlaneSink sink, Meters meters, ILogger
         // The data plane keeps its last good state of the unit by itself; here only the book is set right: what Hello names and what is kept on disk.
         if (_units.TryGetValue(rejection.Unit, out var last) && last is { IsAbsent: false })
         {
-            units[rejection.Unit] = last;
+            units[rejection.Unit] = last.With(sink.InForce());
         }
         else if (units.ContainsKey(rejection.Unit))
         {

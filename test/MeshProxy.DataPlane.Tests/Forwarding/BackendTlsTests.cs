@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Net;
 using System.Net.Security;
 using System.Text;
@@ -166,6 +167,73 @@ internal sealed class BackendTlsTests
         Assert.That((await proxy.GetAsync("/connection")).Text, Is.GreaterThan("1"), "the first one lives on, but not for this policy");
     }
 
+    [TestCase("ledger")]
+    [TestCase("checkout")]
+    public async Task A_unit_is_dialed_by_its_own_copy_of_a_policy_whatever_another_one_still_has(string last)
+    {
+        await using var upstream = await HttpsServer.StartAsync(_ca, HttpProtocols.Http1, Name);
+        await using var plain = await HttpsServer.StartAsync(null, HttpProtocols.Http1, Name);
+        var told = TwoUnits(null, "/.*", plain.EndPoint, last);
+        await using var proxy = await TestProxy.StartAsync(told, Mesh.Outbound());
+        Assert.That(await AskAsync(proxy, "ledger"), Is.EqualTo("HTTP/1.1 http "));
+
+        // What a sidecar tells when it understands nothing of checkout's new state: the old one again, beside ledger's new one.
+        var ordered = TwoUnits(Policy(), "/.*", upstream.EndPoint, last);
+        var checkout = Configs.Id("checkout").Service;
+        Assert.That(proxy.Server.Apply(ordered with { Destinations = ordered.Destinations.SetItem(checkout, told.Destinations[checkout]) }), Is.Empty);
+        Assert.That(await AskAsync(proxy, "ledger"), Is.EqualTo($"HTTP/1.1 https {Name}"));
+        proxy.Server.ApplyEndpoints([Configs.Set(Configs.Id("ledger"), plain.EndPoint)]);
+        Assert.That(await AskAsync(proxy, "checkout"), Is.EqualTo("HTTP/1.1 http "), "the last good state of checkout is what it was");
+        var copies = Copies(proxy).ToArray();
+        Assert.That(copies.Select(copy => copy.Policy), Is.EquivalentTo(new[] { null, "shop/ledger" }));
+        Assert.That(copies.Select(copy => copy.Connections).Distinct(), Has.Exactly(1).GreaterThan(0), "they are bounded together");
+
+        Assert.That(proxy.Server.Apply(ordered), Is.Empty);
+        Assert.That(await AskAsync(proxy, "checkout"), Is.EqualTo($"HTTP/1.1 https {Name}"));
+        Assert.That(Copies(proxy).Select(copy => copy.Policy), Is.EqualTo(new[] { "shop/ledger" }), "a copy that nobody uses is gone");
+    }
+
+    [TestCase("ledger")]
+    [TestCase("checkout")]
+    public async Task A_policy_is_in_force_also_for_a_unit_that_was_refused_for_its_routes(string last)
+    {
+        await using var upstream = await HttpsServer.StartAsync(_ca, HttpProtocols.Http1, Name);
+        await using var plain = await HttpsServer.StartAsync(null, HttpProtocols.Http1, Name);
+        await using var proxy = await TestProxy.StartAsync(TwoUnits(null, "/.*", plain.EndPoint, last), Mesh.Outbound());
+        Assert.That(await AskAsync(proxy, "checkout"), Is.EqualTo("HTTP/1.1 http "));
+
+        var rejection = proxy.Server.Apply(TwoUnits(Policy(), "/[", upstream.EndPoint, last)).Single();
+        Assert.That(rejection.Unit, Is.EqualTo("service/shop/checkout"));
+        Assert.That(proxy.Server.Current.Destinations[Configs.Id("checkout").Service].Ports[0].BackendClusters[0].Tls, Is.EqualTo(Policy()), "and what is shown is what is in force");
+        Assert.That(await AskAsync(proxy, "checkout"), Is.EqualTo($"HTTP/1.1 https {Name}"), "the routes of before, never in plaintext");
+        Assert.That(await AskAsync(proxy, "ledger"), Is.EqualTo($"HTTP/1.1 https {Name}"));
+        Assert.That(Copies(proxy), Has.Exactly(1).Items);
+
+        // A policy that cannot be taken at all leaves everything as it was.
+        var broken = Policy() with { AuthoritiesPem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" };
+        Assert.That(proxy.Server.Apply(TwoUnits(broken, "/[", upstream.EndPoint, last)), Has.Count.EqualTo(2));
+        Assert.That(await AskAsync(proxy, "checkout"), Is.EqualTo($"HTTP/1.1 https {Name}"));
+    }
+
+    [Test]
+    public async Task A_policy_is_in_force_also_for_listeners_that_were_refused_for_their_routes()
+    {
+        await using var upstream = await HttpsServer.StartAsync(_ca, HttpProtocols.Http1, Name);
+        await using var plain = await HttpsServer.StartAsync(null, HttpProtocols.Http1, Name);
+        ProxyConfig Make(UpstreamTlsConfig? policy, string path, IPEndPoint endPoint)
+        {
+            var ledger = Cluster(AppProtocol.Http, policy);
+            var rule = Configs.Rule(ledger.Id) with { Matches = [new HttpMatchConfig { Path = new PathMatchConfig(PathMatchKind.RegularExpression, path) }] };
+            return Configs.Gateway([Configs.Route(rule)], [ledger], Configs.Set(ledger.Id, endPoint));
+        }
+
+        await using var proxy = await TestProxy.StartAsync(Make(null, "/.*", plain.EndPoint));
+        Assert.That((await proxy.GetAsync("/")).Text, Is.EqualTo("HTTP/1.1 http "));
+        Assert.That(proxy.Server.Apply(Make(Policy(), "/[", upstream.EndPoint)).Single().Unit, Is.EqualTo("gateway"));
+        Assert.That((await proxy.GetAsync("/")).Text, Is.EqualTo($"HTTP/1.1 https {Name}"));
+        Assert.That(proxy.Server.Current.Listeners[0].HttpRoutes[0].Rules[0].Matches[0].Path!.Value, Is.EqualTo("/.*"), "what is shown is what is in force");
+    }
+
     [Test]
     public async Task Opaque_bytes_are_wrapped_and_TLS_of_the_clients_own_is_not()
     {
@@ -243,11 +311,45 @@ internal sealed class BackendTlsTests
         Assert.That(await TlsClient.AskAsync(proxy.EndPoint(), "edge.example.com", _ca), Is.EqualTo(($"db {Name}", "ping")));
     }
 
+    private static async Task<string> AskAsync(TestProxy proxy, string host) => (await proxy.GetAsync(host: host, listener: "outbound")).Text;
+
+    private static IEnumerable<ClusterView> Copies(TestProxy proxy) => proxy.Server.DescribeClusters().Where(cluster => cluster.Name == "shop/ledger:80");
+
+    /// <summary>Ledger, and checkout that routes to ledger, so that both units have a copy of ledger's cluster.</summary>
+    /// <param name="policy">On ledger.</param>
+    /// <param name="path">Of checkout's route.</param>
+    /// <param name="endPoint">Ledger's.</param>
+    /// <param name="last">The unit that comes last.</param>
+    private static ProxyConfig TwoUnits(UpstreamTlsConfig? policy, string path, IPEndPoint endPoint, string last)
+    {
+        var ledger = Cluster(AppProtocol.Http, policy);
+        var checkout = Configs.Cluster("checkout");
+        var route = Configs.Route(Configs.Rule(ledger.Id) with { Matches = [new HttpMatchConfig { Path = new PathMatchConfig(PathMatchKind.RegularExpression, path) }] });
+        DestinationConfig[] units =
+        [
+            new() { Service = ledger.Id.Service, Ports = [new DestinationPortConfig { Cluster = ledger }] },
+            new() { Service = checkout.Id.Service, Ports = [new DestinationPortConfig { Cluster = checkout, HttpRoutes = [route], BackendClusters = [ledger] }] },
+        ];
+        return new ProxyConfig
+        {
+            Destinations = units.ToImmutableDictionary(unit => unit.Service, new Last(last)),
+            Endpoints = ImmutableDictionary<ClusterId, EndpointSetConfig>.Empty.Add(ledger.Id, Configs.Set(ledger.Id, endPoint)),
+        };
+    }
+
     private static string Detail(System.Text.Json.JsonElement line) => $"{line.GetProperty("meshproxy.flags").GetString()} {line.GetProperty("meshproxy.failure").GetString()}";
 
     private static ClusterConfig Cluster(AppProtocol protocol, UpstreamTlsConfig? policy) => Configs.Cluster("ledger", protocol) with { Tls = policy };
 
     private UpstreamTlsConfig Policy() => new() { Policy = new ResourceName("shop", "ledger"), ServerName = Name, AuthoritiesPem = _ca.RootPem };
+
+    /// <summary>Hashes so that one unit is the last of an immutable dictionary, which enumerates by hash.</summary>
+    private sealed class Last(string name) : IEqualityComparer<ResourceName>
+    {
+        public bool Equals(ResourceName one, ResourceName other) => one == other;
+
+        public int GetHashCode(ResourceName unit) => unit.Name == name ? 1 : 0;
+    }
 }
 
 /// <summary>Kestrel with a certificate of a test's authority: tells protocol, scheme and server name of each request.</summary>

@@ -55,7 +55,7 @@ internal sealed class ServerCertificatesTests
 
     private ProxySnapshot Compile(ProxySnapshot previous, params ServerCertificateConfig[] certificates)
     {
-        var (snapshot, rejections, _) = _compiler.Compile(
+        var (snapshot, rejections) = _compiler.Compile(
             new ProxyConfig { Listeners = [new ListenerConfig { Id = "shop/edge/https", Port = 443, Protocol = ListenerProtocol.Https, Certificates = [.. certificates] }] }, previous);
         Assert.That(rejections, Is.Empty);
         return snapshot;

@@ -28,8 +28,8 @@ internal sealed class SnapshotTests
             HttpRoutes = [Configs.Route(new HttpRouteRuleConfig { Name = "0", Filters = [new RedirectConfig("https", null, null, null, 301)] })],
         };
         var config = new ProxyConfig { Listeners = [Listener("a"), Listener("b")] };
-        var (first, _, _) = compiler.Compile(config, ProxySnapshot.Empty);
-        var (second, rejections, _) = compiler.Compile(config with { Revision = "2", Listeners = config.Listeners.SetItem(1, Listener("b")) }, first);
+        var (first, _) = compiler.Compile(config, ProxySnapshot.Empty);
+        var (second, rejections) = compiler.Compile(config with { Revision = "2", Listeners = config.Listeners.SetItem(1, Listener("b")) }, first);
         Assert.That(rejections, Is.Empty);
         Assert.That(second.GatewayPorts[0].Sections[0], Is.SameAs(first.GatewayPorts[0].Sections[0]));
         Assert.That(second.GatewayPorts[0].Sections[1], Is.Not.SameAs(first.GatewayPorts[0].Sections[1]));
