@@ -43,6 +43,11 @@ internal sealed class Outbound(ProxyServices services)
         {
             await ServePortAsync(connection, info, port);
         }
+        else if (services.Cell.Current.Config.Addresses.TryGetValue(original.ToString(), out var cluster))
+        {
+            // An address of the mesh is no egress: what is refused there must not be had by going around it.
+            await ServeRefusedAsync(connection, info, cluster);
+        }
         else if (services.Options.AllowEgress)
         {
             await services.ServeTcpAsync(connection, services.PassThrough(original), Direction.Outbound, info);
@@ -69,13 +74,31 @@ internal sealed class Outbound(ProxyServices services)
             port = FindPort(authority);
         }
 
-        if (port is null)
+        if (port is null && services.Cell.Current.FindByHost(authority) is { Config.Refused: not null } destination)
+        {
+            await ServeRefusedAsync(connection, info, new ClusterId(destination.Config.Service, Authorities.PortOf(authority)));
+        }
+        else if (port is null)
         {
             services.Refuse(connection, Direction.Outbound, "unknown_destination", $"--upstream {upstream.Service}={upstream.LocalPort}: no such service, or it has several ports and none is named");
+        }
+        else
+        {
+            await ServePortAsync(connection, info, port);
+        }
+    }
+
+    /// <summary>A service that is refused, or that nothing is known of yet: requests are told why, and opaque bytes go nowhere.</summary>
+    private async Task ServeRefusedAsync(ConnectionContext connection, ConnectionInfo info, ClusterId cluster)
+    {
+        if (await services.DetectHttpAsync(connection) is { } version)
+        {
+            await services.ServeHttpAsync(connection, version, new OutboundConnection(services, info, cluster, null));
             return;
         }
 
-        await ServePortAsync(connection, info, port);
+        var refused = services.Cell.Current.Destinations.GetValueOrDefault(cluster.Service)?.Config.Refused;
+        services.Refuse(connection, Direction.Outbound, refused is null ? "unknown_destination" : "refused_configuration", $"service {cluster.Service}: {refused ?? "its configuration has not come yet"}");
     }
 
     private async Task ServeExplicitAsync(ConnectionContext connection, ConnectionInfo info)

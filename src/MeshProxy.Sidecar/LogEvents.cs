@@ -14,6 +14,7 @@ internal static class LogEvents
     public static readonly EventId ConfigRejected = new(11, "config_rejected");
     public static readonly EventId ConfigUnreadable = new(12, "config_unreadable");
     public static readonly EventId ConfigKept = new(13, "config_loaded_from_state");
+    public static readonly EventId ConfigIncomplete = new(14, "config_incomplete");
     public static readonly EventId StateFailed = new(20, "state_write_failed");
     public static readonly EventId CertificateIssued = new(30, "certificate_issued");
     public static readonly EventId CertificateFailed = new(31, "certificate_renewal_failed");

@@ -133,6 +133,12 @@ internal sealed class DiscoveryTests
         Assert.That(port.BackendClusters.Single().Tls?.ServerName, Is.EqualTo("shop.example.com"));
         Assert.That(port.ClientTraffic?.MaxRequestBodyBytes, Is.EqualTo(100));
 
+        // What closes a service is not outlived by an earlier state.
+        await mesh.ApplyAsync("{apiVersion: meshproxy.io/v1alpha1, kind: AuthorizationPolicy, metadata: {name: closed, namespace: shop}, spec: {targetRefs: [{kind: Service, name: payments}]}}");
+        var closed = await ReadAsync();
+        Assert.That(closed.Refused, Does.Contain("AuthorizationPolicy shop/closed"));
+        Assert.That(closed.Ports, Is.Empty);
+
         async Task<Destination> ReadAsync() => (await sidecar.ReadUntilAsync(received => received.Units?.Any(unit => unit.Name == Payments && unit.Destination is not null) == true)).Unit(Payments).Destination;
 
         string Route(string more) =>
@@ -249,6 +255,25 @@ internal sealed class DiscoveryTests
         var good = await sidecar.ReadUntilAsync(received => received.Units is not null);
         var accepted = await mesh.WaitForStatusAsync("checkout-1", status => status.AcceptedRevision == good.Commit!.MeshRevision);
         Assert.That(accepted.LastRejection, Is.Empty);
+    }
+
+    [Test]
+    public void What_was_never_acknowledged_does_not_look_accepted()
+    {
+        var acknowledgements = new Acknowledgements(maxPending: 2);
+        acknowledgements.Next(7, [Payments]);
+        acknowledgements.OnSent(7);
+        var later = new[] { acknowledgements.Next(8, ["service/shop/a"]), acknowledgements.Next(9, ["service/shop/b"]) };
+        acknowledgements.OnSent(9);
+
+        // The answer to the first, a rejection, is not awaited any more.
+        Assert.That(acknowledgements.OnAcknowledged(new Acknowledge { Nonce = "1", Rejections = { new UnitRejection { Name = Payments, Reason = "no" } } }), Is.False);
+        Assert.That(later.Select(nonce => acknowledgements.OnAcknowledged(new Acknowledge { Nonce = nonce })), Has.All.True);
+        Assert.That((acknowledgements.Accepted, acknowledgements.LastRejection), Is.EqualTo((0, $"{Payments}: not acknowledged while 2 later messages were sent")));
+        Assert.That(acknowledgements.Unsettled(), Is.EqualTo(new[] { Payments }));
+
+        acknowledgements.OnAcknowledged(new Acknowledge { Nonce = acknowledgements.Next(9, [Payments]) });
+        Assert.That((acknowledgements.Accepted, acknowledgements.LastRejection), Is.EqualTo((9, "")));
     }
 
     [Test]

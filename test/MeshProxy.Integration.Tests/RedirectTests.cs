@@ -166,6 +166,35 @@ internal sealed class RedirectTests
 
     [Test]
     [CancelAfter(60_000)]
+    public async Task What_is_refused_is_not_had_by_its_address()
+    {
+        await MeshctlAsync("apply", "-f", _directory!.Write("closed.yaml",
+            $$"""
+            apiVersion: v1
+            kind: Service
+            metadata: {name: closed, namespace: shop}
+            spec: {ports: [{name: http, port: 80, targetPort: 9998, appProtocol: http}] }
+            ---
+            apiVersion: discovery.k8s.io/v1
+            kind: EndpointSlice
+            metadata: {name: closed, namespace: shop, labels: { kubernetes.io/service-name: closed } }
+            addressType: IPv4
+            ports: [{name: http, port: 9998}]
+            endpoints: [{ addresses: [ {{There}} ] }]
+            """));
+        await AnyhowAsync(
+            "{apiVersion: meshproxy.io/v1alpha1, kind: AuthorizationPolicy, metadata: {name: closed, namespace: shop}, spec: {targetRefs: [{kind: Service, name: closed}]}}");
+        var (status, output, errors) = await CurlAsync("-w", "%{http_code}", $"http://{There}:9998/");
+        Assert.That(status, Is.Zero, errors);
+        Assert.That(output, Does.StartWith("500 NC: ").And.Contain("AuthorizationPolicy shop/closed").And.EndWith("500"));
+
+        // Stored, but not in force: meshctl ends with status 1.
+        Task AnyhowAsync(string document) =>
+            InAsync(_servers, Executables.Meshctl, "--server", $"{There}:15012", "--credential", Path.Combine(_directory.File("control"), "operator.pem"), "apply", "-f", _directory.Write("policy.yaml", document));
+    }
+
+    [Test]
+    [CancelAfter(60_000)]
     public async Task A_loop_is_refused()
     {
         // Somebody's rule that sends loopback traffic for the outbound port of another address back to it.

@@ -1,7 +1,10 @@
+using System.Text;
 using MeshProxy.DataPlane.Snapshots;
 using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.Model.Config;
 using MeshProxy.Sidecar.Files;
+using MeshProxy.Sidecar.Logging;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 
 namespace MeshProxy.Sidecar.Tests;
@@ -93,6 +96,29 @@ internal sealed class FileSourceTests
         Write("a.yaml", Service("two"));
         source.Look();
         Assert.That(source.Look, Throws.Nothing);
+    }
+
+    [Test]
+    public void ABackendThatDoesNotExistIsServedAndTold()
+    {
+        Write("a.yaml", Service("one"));
+        Write("b.yaml",
+            """
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: HTTPRoute
+            metadata: {name: r}
+            spec: {parentRefs: [{group: "", kind: Service, name: one}], rules: [{backendRefs: [{name: gone, port: 80}]}]}
+            """);
+        var told = new MemoryStream();
+        using (var log = new JsonLog(told, LogLevel.Information, TimeProvider.System))
+        {
+            new FileSource([_directory], _ => [], new Meters(TimeProvider.System), log.CreateLogger("test"), TimeProvider.System).Load();
+        }
+
+        Assert.That(Encoding.UTF8.GetString(told.ToArray()), Does.Contain("config_incomplete").And.Contain("b.yaml:4").And.Contain("there is no Service default/gone").And.Contain("config_applied"));
+        var errors = new StringWriter();
+        Assert.That(Validation.Run([_directory], new StringWriter(), errors), Is.Zero);
+        Assert.That(errors.ToString(), Does.StartWith("warning: ").And.Contain("there is no Service default/gone"));
     }
 
     [Test]

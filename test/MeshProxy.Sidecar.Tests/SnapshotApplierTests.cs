@@ -141,6 +141,30 @@ internal sealed class SnapshotApplierTests
         Assert.That(_applier.Export().Single(message => message.Unit?.Name == "service/shop/payments").Unit.Destination.Ports[0].Cluster.Tls.ServerName, Is.EqualTo("payments.example.com"));
     }
 
+    [TestCase(true)]
+    [TestCase(false)]
+    public void WhatTheControlPlaneRefusesKeepsTheRoutesThatAreHereUnlessNothingMayBeServed(bool hasPorts)
+    {
+        // A control plane that has been restarted does not know any more what was good before.
+        Apply("m1", Service("payments", "r1", port => port with { HttpRoutes = [new HttpRouteConfig { Id = "shop/before", Rules = [new HttpRouteRuleConfig { Name = "0" }] }] }));
+        var refused = Service("payments", "r2", port => port with { Cluster = port.Cluster with { Tls = new UpstreamTlsConfig { Policy = Payments, ServerName = "payments.example.com" } } });
+        refused.Destination.Refused = "a route that can not be followed";
+        if (!hasPorts)
+        {
+            refused.Destination.Ports.Clear();
+        }
+
+        Assert.That(Apply("m2", refused).Rejections, Is.Empty);
+        var destination = _applied[^1].Destinations[Payments];
+        Assert.That(destination.Refused, hasPorts ? Is.Null : Is.Not.Null);
+        Assert.That(_applier.Held.Single().Revision, Is.EqualTo("r2"));
+        if (hasPorts)
+        {
+            Assert.That(destination.Ports.Single().HttpRoutes.Single().Id, Is.EqualTo("shop/before"));
+            Assert.That(destination.Ports.Single().Cluster.Tls?.ServerName, Is.EqualTo("payments.example.com"));
+        }
+    }
+
     [Test]
     public void ARemovedServiceIsRememberedAsAbsent()
     {

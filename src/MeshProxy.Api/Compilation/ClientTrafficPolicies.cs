@@ -89,7 +89,7 @@ internal sealed class ClientTrafficPolicies
 
         if (target.SectionName is null)
         {
-            return null;
+            return gateway.Listeners.Any(listener => CarriesHttp(listener)) ? null : ("Invalid", $"{gateway.Title} carries no HTTP: there is nothing that a ClientTrafficPolicy could say");
         }
 
         if (gateway.Listeners.FirstOrDefault(listener => listener.Name == target.SectionName) is not { } named)
@@ -97,7 +97,7 @@ internal sealed class ClientTrafficPolicies
             return ("TargetNotFound", $"{gateway.Title} has no listener named '{target.SectionName}'");
         }
 
-        if (named.Protocol is not (ListenerProtocol.Http or ListenerProtocol.Https))
+        if (!CarriesHttp(named))
         {
             return ("Invalid", $"listener '{named.Name}' carries no HTTP: there is nothing that a ClientTrafficPolicy could say");
         }
@@ -117,6 +117,8 @@ internal sealed class ClientTrafficPolicies
         return early is null ? null : ("UnsupportedValue",
             $"{early} can not be told apart by hostname on port {named.Port}: write it for listener '{last.Name}', which has the least specific hostname there, or for the whole Gateway");
     }
+
+    private static bool CarriesHttp(GatewayListener listener) => listener.Protocol is ListenerProtocol.Http or ListenerProtocol.Https;
 
     private (string Reason, string Message)? CheckService(ClientTrafficPolicyDocument policy, TargetRef target)
     {

@@ -11,14 +11,7 @@ public static class FileConfiguration
     /// <summary>The trust domain that names identities where there is no mesh.</summary>
     private static readonly TrustDomain Alone = TrustDomain.Parse("mesh.local");
 
-    /// <summary>Compiles files: all Gateways become listeners, all Services destinations.</summary>
-    /// <param name="sources">The files.</param>
-    /// <param name="revision">Names this state of the files.</param>
-    /// <returns>The configuration, or null when there is any error: then the last good one stays in force.</returns>
-    public static (ProxyConfig? Config, ImmutableArray<DocumentError> Errors) Compile(IEnumerable<DocumentSource> sources, string revision) =>
-        Compile(sources, revision, out _);
-
-    /// <summary>Compiles files, and tells also what is served but surely not meant, such as a backend that does not exist (its share of requests gets 500).</summary>
+    /// <summary>Compiles files: all Gateways become listeners, all Services destinations. Tells also what is served but surely not meant, such as a backend that does not exist (its share of requests gets 500).</summary>
     /// <param name="sources">The files.</param>
     /// <param name="revision">Names this state of the files.</param>
     /// <param name="warnings">What does not keep the configuration from being served.</param>

@@ -131,7 +131,9 @@ internal sealed class RouteCompiler
         {
             Service = service.Name,
             Refused = refused,
-            Ports = [.. _services[service.Name].Select(slot =>
+
+            // Whoever has earlier routes may keep them, but not where a policy closes the service: that must not be served without it.
+            Ports = _policies.Closed.Contains(service.Name) ? [] : [.. _services[service.Name].Select(slot =>
             {
                 var own = new ClusterId(service.Name, slot.Port.Port);
                 return new DestinationPortConfig

@@ -33,6 +33,12 @@ internal sealed class Acknowledgements(int maxPending)
         _nonce++;
         if (_pending.Count == maxPending)
         {
+            // Its answer will not be known when it comes. What was never answered must not look accepted.
+            foreach (var unit in _pending.First!.Value.Units)
+            {
+                _rejected[unit] = LastRejection = $"{Short(unit)}: not acknowledged while {maxPending} later messages were sent";
+            }
+
             _pending.RemoveFirst();
         }
 

@@ -130,7 +130,7 @@ internal sealed class MeshSnapshot
 
         foreach (var (name, destination) in destinations)
         {
-            if (destination.Refused is not null && previous._destinations.TryGetValue(name, out var before) && before.Refused is null)
+            if (destination is { Refused: not null, Ports: [_, ..] } && previous._destinations.TryGetValue(name, out var before) && before.Refused is null)
             {
                 destinations = destinations.SetItem(name, before.Under(destination, Now));
             }

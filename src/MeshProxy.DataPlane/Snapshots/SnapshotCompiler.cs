@@ -71,6 +71,12 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, Cli
             return last;
         }
 
+        if (wanted.Refused is not null)
+        {
+            // Its ports are there for whoever has earlier routes; nobody may be served by them.
+            return new Destination(wanted, [], []);
+        }
+
         try
         {
             return CompileDestination(wanted, config);
@@ -78,7 +84,7 @@ internal sealed class SnapshotCompiler(ClusterStore clusters, Meters meters, Cli
         catch (Exception error) when (IsRefusal(error))
         {
             rejections.Add(new UnitRejection($"service/{wanted.Service}", "", error.Message));
-            return last is null or { Config.Refused: not null }
+            return last is null or { Ports.Count: 0 }
                 ? new Destination(wanted with { Refused = error.Message, Ports = [] }, [], [])
                 : KeepRoutes(() => CompileDestination(last.Config.Under(wanted), config), last);
         }

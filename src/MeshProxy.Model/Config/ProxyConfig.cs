@@ -40,10 +40,10 @@ public sealed record DestinationConfig
     /// <summary>The revision of this unit.</summary>
     public string Revision { get; init; } = "";
 
-    /// <summary>The service's ports.</summary>
+    /// <summary>The service's ports. None with <see cref="Refused"/>: nothing may be served, not by an earlier state either.</summary>
     public ImmutableArray<DestinationPortConfig> Ports { get; init; } = [];
 
-    /// <summary>Why the unit is refused and has no earlier good state: its requests get 500 with this text. Null: in force.</summary>
+    /// <summary>Why the unit is refused: where it has no earlier good state its requests get 500 with this text. Null: in force.</summary>
     public string? Refused { get; init; }
 
     /// <summary>The routes of this state under the policies of a newer one that is refused: a route that cannot be followed must not take with it what was ordered

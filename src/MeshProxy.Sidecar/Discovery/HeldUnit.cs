@@ -105,6 +105,12 @@ internal sealed record HeldUnit(string Name, string Revision, Unit? Good)
         return this with { Listeners = inForce.Listeners, Clusters = ClustersOf(inForce.Listeners), Good = new Unit { Name = Name, Revision = Revision, Gateway = gateway } };
     }
 
+    /// <summary>What to keep when the newer state is refused by the control plane itself: one that has been restarted knows no earlier routes, we do. Null: nothing;
+    /// it is in force, or what forbids it brings no ports, because nothing may be served at all.</summary>
+    public HeldUnit? Unless(HeldUnit newer) => Good is not null && Destination is { Refused: null } && newer.Destination is { Refused: not null, Ports: [_, ..] } refused
+        ? (this with { Revision = newer.Revision }).With(Destination.Under(refused))
+        : null;
+
     /// <summary>The routes of this revision under the policies of a newer one that is not understood, as far as those are.</summary>
     public HeldUnit Under(Unit newer)
     {

@@ -197,7 +197,7 @@ internal sealed class SnapshotApplier(DataPlaneSink sink, Meters meters, ILogger
 
         if (HeldUnit.TryRead(message, out var unit, out var field, out var reason))
         {
-            units[name] = unit;
+            units[name] = last?.Unless(unit) ?? unit;
             return;
         }
 

@@ -95,7 +95,7 @@ internal sealed class FileSource(
     private bool Judge(ConfigFiles files)
     {
         _judged = _seen = files.Revision;
-        var (config, errors) = FileConfiguration.Compile(files.Sources, files.Revision);
+        var (config, errors) = FileConfiguration.Compile(files.Sources, files.Revision, out var warnings);
         foreach (var error in errors)
         {
             log.LogError(LogEvents.ConfigRejected, "{Problem}", error.ToString());
@@ -125,10 +125,15 @@ internal sealed class FileSource(
             log.LogError(LogEvents.ConfigRejected, "{Unit} is refused and keeps its last good state: {Field} {Reason}", rejection.Unit, rejection.Field, rejection.Reason);
         }
 
+        foreach (var warning in warnings)
+        {
+            log.LogWarning(LogEvents.ConfigIncomplete, "{Problem}", warning.ToString());
+        }
+
         IsApplied = true;
         meters.OnConfigApplied(config.Revision);
-        log.LogInformation(LogEvents.ConfigApplied, "Configuration {Revision} is in force: {Listeners} listeners, {Services} services.",
-            config.Revision, config.Listeners.Length, config.Destinations.Count);
+        log.LogInformation(LogEvents.ConfigApplied, "Configuration {Revision} is in force: {Listeners} listeners, {Services} services, {Rejected} units refused.",
+            config.Revision, config.Listeners.Length, config.Destinations.Count, rejections.Count);
         return true;
     }
 }

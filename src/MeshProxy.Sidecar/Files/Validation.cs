@@ -20,7 +20,7 @@ internal static class Validation
             return 1;
         }
 
-        var (config, problems) = FileConfiguration.Compile(files.Sources, files.Revision);
+        var (config, problems) = FileConfiguration.Compile(files.Sources, files.Revision, out var warnings);
         foreach (var problem in problems)
         {
             errors.WriteLine(problem);
@@ -29,6 +29,11 @@ internal static class Validation
         if (config is null || problems.Length > 0)
         {
             return 1;
+        }
+
+        foreach (var warning in warnings)
+        {
+            errors.WriteLine($"warning: {warning}");
         }
 
         output.WriteLine($"Valid. Files: {files.Sources.Count}, listeners: {config.Listeners.Length}, services: {config.Destinations.Count}.");

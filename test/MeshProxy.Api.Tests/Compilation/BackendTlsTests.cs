@@ -188,7 +188,7 @@ public sealed class BackendTlsTests : IDisposable
     [Test]
     public void Files_with_authorities_that_are_not_there_are_an_error_with_its_line()
     {
-        var (config, errors) = FileConfiguration.Compile([new DocumentSource("a.yaml", _base + Policy("p", "{kind: Service, name: ledger}", "caCertificateRefs: [{kind: ConfigMap, name: gone}]"))], "1");
+        var (config, errors) = FileConfiguration.Compile([new DocumentSource("a.yaml", _base + Policy("p", "{kind: Service, name: ledger}", "caCertificateRefs: [{kind: ConfigMap, name: gone}]"))], "1", out _);
         Assert.That(config, Is.Null);
         Assert.That(errors.Select(error => error.Field), Has.All.EqualTo("spec.validation.caCertificateRefs[0]"));
         Assert.That(errors[0].Message, Does.Contain("there is no ConfigMap shop/gone"));

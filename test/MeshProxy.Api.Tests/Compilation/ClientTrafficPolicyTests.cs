@@ -21,6 +21,11 @@ public class ClientTrafficPolicyTests
           - {name: any, port: 80, protocol: HTTP}
           - {name: raw, port: 90, protocol: TCP}
         ---
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: Gateway
+        metadata: {name: opaque, namespace: shop}
+        spec: {gatewayClassName: meshproxy, listeners: [{name: raw, port: 91, protocol: TCP}]}
+        ---
         apiVersion: v1
         kind: Service
         metadata: {name: payments, namespace: shop}
@@ -141,6 +146,7 @@ public class ClientTrafficPolicyTests
     [TestCase("{group: gateway.networking.k8s.io, kind: Gateway, name: gone}", "{via: true}", "TargetNotFound", "there is no Gateway shop/gone")]
     [TestCase("{group: gateway.networking.k8s.io, kind: Gateway, name: edge, sectionName: gone}", "{via: true}", "TargetNotFound", "no listener named 'gone'")]
     [TestCase("{group: gateway.networking.k8s.io, kind: Gateway, name: edge, sectionName: raw}", "{via: true}", "Invalid", "carries no HTTP")]
+    [TestCase("{group: gateway.networking.k8s.io, kind: Gateway, name: opaque}", "{via: true}", "Invalid", "carries no HTTP")]
     [TestCase("{kind: Service, name: gone}", "{via: true}", "TargetNotFound", "there is no Service shop/gone")]
     [TestCase("{kind: Service, name: payments, sectionName: gone}", "{via: true}", "TargetNotFound", "no port named 'gone'")]
     [TestCase("{kind: Service, name: payments, sectionName: raw}", "{via: true}", "Invalid", "carries no HTTP")]
@@ -188,10 +194,10 @@ public class ClientTrafficPolicyTests
     [Test]
     public void In_file_mode_a_policy_that_can_not_be_enforced_keeps_the_last_good_state()
     {
-        var (config, errors) = FileConfiguration.Compile([new DocumentSource("edge.yaml", Base + Policy("p", "{kind: Service, name: gone}", "{via: true}"))], "1");
+        var (config, errors) = FileConfiguration.Compile([new DocumentSource("edge.yaml", Base + Policy("p", "{kind: Service, name: gone}", "{via: true}"))], "1", out _);
         Assert.That(config, Is.Null);
         Assert.That(errors.Single(), Has.Property(nameof(DocumentError.Field)).EqualTo("spec.targetRefs[0]").And.Property(nameof(DocumentError.Message)).Contains("there is no Service shop/gone"));
-        (config, errors) = FileConfiguration.Compile([new DocumentSource("edge.yaml", Base + Policy("p", Gateway, "{via: true}"))], "2");
+        (config, errors) = FileConfiguration.Compile([new DocumentSource("edge.yaml", Base + Policy("p", Gateway, "{via: true}"))], "2", out _);
         Assert.That(errors, Is.Empty);
         Assert.That(config!.Listeners[0].ClientTraffic.AddsVia, Is.True);
     }

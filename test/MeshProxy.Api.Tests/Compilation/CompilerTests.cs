@@ -446,6 +446,7 @@ public class CompilerTests
         {
             Assert.That(Condition(mesh, kind, "p", "Accepted"), Is.EqualTo((false, "UnsupportedValue")));
             Assert.That(mesh.Destinations[new("shop", "payments-v1")].Refused, Does.Contain($"{kind} shop/p"));
+            Assert.That(mesh.Destinations[new("shop", "payments-v1")].Ports, closesInbound ? Is.Empty : Is.Not.Empty, "without ports no earlier state is served either");
             Assert.That(mesh.Destinations[PaymentsName].Refused, Is.Null);
             var share = mesh.Destinations[PaymentsName].Ports.Single().HttpRoutes.Single().Rules.Single().Backends[0];
             Assert.That(share.Cluster, Is.Null);
@@ -557,17 +558,17 @@ public class CompilerTests
     public void File_configuration_is_whole_or_nothing()
     {
         var good = Edge.Replace("infra", "shop") + Payments;
-        var (config, errors) = FileConfiguration.Compile([new DocumentSource("a.yaml", good)], "7");
+        var (config, errors) = FileConfiguration.Compile([new DocumentSource("a.yaml", good)], "7", out _);
         Assert.That(errors, Is.Empty);
         Assert.That(config!.Revision, Is.EqualTo("7"));
         Assert.That(config.Listeners.Select(listener => listener.Id), Is.EqualTo(new[] { "shop/edge/shop", "shop/edge/own", "shop/edge/db" }));
         Assert.That(config.Destinations, Has.Count.EqualTo(3));
 
-        var bad = FileConfiguration.Compile([new DocumentSource("a.yaml", good), new DocumentSource("b.yaml", "apiVersion: meshproxy.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\nspec: {}\n")], "8");
+        var bad = FileConfiguration.Compile([new DocumentSource("a.yaml", good), new DocumentSource("b.yaml", "apiVersion: meshproxy.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\nspec: {}\n")], "8", out _);
         Assert.That(bad.Config, Is.Null);
         Assert.That(bad.Errors.Single(), Has.Property("Source").EqualTo("b.yaml").And.Property("Line").EqualTo(1).And.Property("Message").Contains("not implemented"));
 
-        var twice = FileConfiguration.Compile([new DocumentSource("a.yaml", good + "---\n" + Edge)], "9");
+        var twice = FileConfiguration.Compile([new DocumentSource("a.yaml", good + "---\n" + Edge)], "9", out _);
         Assert.That(twice.Config, Is.Null);
         Assert.That(twice.Errors.Select(error => error.Message), Has.Some.Contains("both want port 80"));
     }

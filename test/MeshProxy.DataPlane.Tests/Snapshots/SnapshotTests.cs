@@ -86,6 +86,27 @@ internal sealed class SnapshotTests
         }
     }
 
+    [TestCase(AppProtocol.Http)]
+    [TestCase(AppProtocol.Tcp)]
+    public async Task Nothing_goes_to_a_service_that_is_refused_whatever_it_speaks(AppProtocol protocol)
+    {
+        // As a control plane tells it that knows no earlier state: refused, and with the ports it would have.
+        await using var server = ScriptedServer.Http1(_ => ScriptedServer.Ok("served"));
+        var cluster = Configs.Cluster(protocol: protocol);
+        var config = Configs.Destination(cluster, Configs.Set(cluster.Id, server.EndPoint).Endpoints);
+        await using var proxy = await TestProxy.StartAsync(config, Mesh.Outbound(upstream: 0));
+        Assert.That((await proxy.GetAsync(listener: "upstream/payments")).Text, Is.EqualTo("served"));
+
+        Assert.That(proxy.Server.Apply(config with { Destinations = config.Destinations.SetItem(cluster.Id.Service, config.Destinations[cluster.Id.Service] with { Refused = "AuthorizationPolicy shop/p" }) }), Is.Empty);
+        var refused = await proxy.GetAsync(listener: "upstream/payments");
+        Assert.That((refused.Status, refused.Flag), Is.EqualTo((500, "NC")));
+        Assert.That(refused.Text, Does.Contain("refused_configuration").And.Contain("AuthorizationPolicy shop/p"));
+        await using var opaque = await proxy.DialAsync("upstream/payments");
+        await opaque.SendAsync("\u0001\u0002\u0003\u0004\u0005\u0006\u0007\b not HTTP\r\n");
+        await proxy.Log.WaitForAsync("refused_configuration");
+        Assert.That(server.Accepted, Is.EqualTo(1));
+    }
+
     [Test]
     public async Task One_endpoint_with_a_bad_address_does_not_take_the_others_with_it()
     {

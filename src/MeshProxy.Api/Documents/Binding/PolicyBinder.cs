@@ -15,7 +15,8 @@ internal static class PolicyBinder
         }
 
         var targets = Targets(spec, metadata, 16);
-        root.Scope.NotImplemented(root.Node, "kind", $"{kind} is not implemented yet, and nothing it targets is served without it: delete it, or wait for the version that has it");
+        var effect = kind == DocumentKinds.BackendTrafficPolicy ? "what it targets keeps its last good state, or answers 500 without one" : "nothing it targets is served without it";
+        root.Scope.NotImplemented(root.Node, "kind", $"{kind} is not implemented yet, and {effect}: delete it, or wait for the version that has it");
         PolicyDocument document = kind switch
         {
             DocumentKinds.BackendTrafficPolicy => new BackendTrafficPolicyDocument { ApiVersion = metadata.ApiVersion, Name = metadata.Name },
