@@ -25,6 +25,5 @@ internal static class LogEvents
     public static readonly EventId RegistrationFailed = new(51, "registration_failed");
     public static readonly EventId LogLevelChanged = new(60, "log_level_changed");
     public static readonly EventId AccessLogFailed = new(61, "access_log_failed");
-    public static readonly EventId AdminFailed = new(62, "admin_failed");
 #pragma warning restore CS1591
 }

@@ -49,7 +49,6 @@ internal sealed class ConnectionRegistry
     private readonly ConcurrentDictionary<long, ConnectionEntry> _entries = new();
     private long _lastId;
     private int _count;
-    private TaskCompletionSource? _empty;
 
     /// <summary>How many live.</summary>
     public int Count => Volatile.Read(ref _count);
@@ -68,9 +67,9 @@ internal sealed class ConnectionRegistry
     /// <summary>Takes one out; harmless when it is out already.</summary>
     public void Remove(ConnectionEntry entry)
     {
-        if (_entries.TryRemove(entry.Id, out _) && Interlocked.Decrement(ref _count) == 0)
+        if (_entries.TryRemove(entry.Id, out _))
         {
-            Volatile.Read(ref _empty)?.TrySetResult();
+            Interlocked.Decrement(ref _count);
         }
     }
 
@@ -88,18 +87,4 @@ internal sealed class ConnectionRegistry
 
     /// <summary>Runs an action for each.</summary>
     public void ForEach(Action<ConnectionEntry> action) => ForEach(action, static (entry, run) => run(entry));
-
-    /// <summary>Completes when none is left. For a drain, after the listeners have stopped.</summary>
-    public Task WaitEmptyAsync()
-    {
-        var empty = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        empty = Interlocked.CompareExchange(ref _empty, empty, null) ?? empty;
-        if (Count == 0)
-        {
-            Interlocked.CompareExchange(ref _empty, null, empty);
-            empty.TrySetResult();
-        }
-
-        return empty.Task;
-    }
 }

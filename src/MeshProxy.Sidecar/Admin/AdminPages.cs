@@ -43,9 +43,7 @@ internal sealed class AdminPages(
     {
         json.WriteStartObject();
         WriteStatus(json);
-        json.WritePropertyName("clusters");
         WriteClusterArray(json);
-        json.WritePropertyName("listeners");
         WriteListenerArray(json);
         json.WriteNumber("connections", proxy.ConnectionCount);
         json.WriteEndObject();
@@ -112,10 +110,8 @@ internal sealed class AdminPages(
         var config = proxy.Current;
         json.WriteStartObject();
         WriteStatus(json);
-        json.WriteStartArray("listeners");
-        foreach (var listener in config.Listeners)
+        WriteObjects(json, "listeners", config.Listeners, listener =>
         {
-            json.WriteStartObject();
             json.WriteString("id", listener.Id);
             json.WriteString("address", listener.Address);
             json.WriteNumber("port", listener.Port);
@@ -125,14 +121,9 @@ internal sealed class AdminPages(
             WriteRoutes(json, listener.HttpRoutes);
             WriteBackends(json, "tcp_backends", listener.TcpBackends);
             WriteTlsRoutes(json, listener.TlsRoutes);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteStartArray("destinations");
-        foreach (var destination in config.Destinations.Values.OrderBy(destination => destination.Service.ToString(), StringComparer.Ordinal))
+        });
+        WriteObjects(json, "destinations", config.Destinations.Values.OrderBy(destination => destination.Service.ToString(), StringComparer.Ordinal), destination =>
         {
-            json.WriteStartObject();
             json.WriteString("service", destination.Service.ToString());
             json.WriteString("revision", destination.Revision);
             if (destination.Refused is not null)
@@ -140,10 +131,8 @@ internal sealed class AdminPages(
                 json.WriteString("refused", destination.Refused);
             }
 
-            json.WriteStartArray("ports");
-            foreach (var port in destination.Ports)
+            WriteObjects(json, "ports", destination.Ports, port =>
             {
-                json.WriteStartObject();
                 json.WriteString("cluster", port.Cluster.Id.ToString());
                 json.WriteString("name", port.Name);
                 json.WriteString("protocol", port.Cluster.Protocol.ToString());
@@ -160,14 +149,8 @@ internal sealed class AdminPages(
                 WriteRoutes(json, port.HttpRoutes);
                 WriteBackends(json, "tcp_backends", port.TcpBackends);
                 WriteTlsRoutes(json, port.TlsRoutes);
-                json.WriteEndObject();
-            }
-
-            json.WriteEndArray();
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
+            });
+        });
         json.WriteStartObject("addresses");
         foreach (var (address, cluster) in config.Addresses)
         {
@@ -181,17 +164,12 @@ internal sealed class AdminPages(
             json.WriteString("workload", inbound.Workload.ToString());
             json.WriteString("identity", inbound.Identity.ToString());
             json.WriteString("revision", inbound.Revision);
-            json.WriteStartArray("ports");
-            foreach (var port in inbound.Ports)
+            WriteObjects(json, "ports", inbound.Ports, port =>
             {
-                json.WriteStartObject();
                 json.WriteString("service", port.Service.ToString());
                 json.WriteNumber("local_port", port.LocalPort);
                 json.WriteString("protocol", port.Protocol.ToString());
-                json.WriteEndObject();
-            }
-
-            json.WriteEndArray();
+            });
             json.WriteEndObject();
         }
 
@@ -200,36 +178,25 @@ internal sealed class AdminPages(
 
     private static void WriteTlsRoutes(Utf8JsonWriter json, ImmutableArray<TlsRouteConfig> routes)
     {
-        json.WriteStartArray("tls_routes");
-        foreach (var route in routes)
+        WriteObjects(json, "tls_routes", routes, route =>
         {
-            json.WriteStartObject();
             json.WriteString("id", route.Id);
             WriteStrings(json, "hostnames", route.Hostnames);
             WriteBackends(json, "backends", route.Backends);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
+        });
     }
 
     private static void WriteRoutes(Utf8JsonWriter json, ImmutableArray<HttpRouteConfig> routes)
     {
-        json.WriteStartArray("http_routes");
-        foreach (var route in routes)
+        WriteObjects(json, "http_routes", routes, route =>
         {
-            json.WriteStartObject();
             json.WriteString("id", route.Id);
             WriteStrings(json, "hostnames", route.Hostnames);
-            json.WriteStartArray("rules");
-            foreach (var rule in route.Rules)
+            WriteObjects(json, "rules", route.Rules, rule =>
             {
-                json.WriteStartObject();
                 json.WriteString("name", rule.Name);
-                json.WriteStartArray("matches");
-                foreach (var match in rule.Matches)
+                WriteObjects(json, "matches", rule.Matches, match =>
                 {
-                    json.WriteStartObject();
                     if (match.Path is not null)
                     {
                         json.WriteString("path", $"{match.Path.Kind} {match.Path.Value}");
@@ -242,35 +209,34 @@ internal sealed class AdminPages(
 
                     WriteStrings(json, "headers", match.Headers.Select(header => header.Name));
                     WriteStrings(json, "query_parameters", match.QueryParameters.Select(parameter => parameter.Name));
-                    json.WriteEndObject();
-                }
-
-                json.WriteEndArray();
+                });
                 json.WriteNumber("filters", rule.Filters.Length);
                 WriteBackends(json, "backends", rule.Backends);
-                json.WriteEndObject();
-            }
-
-            json.WriteEndArray();
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
+            });
+        });
     }
 
     private static void WriteBackends(Utf8JsonWriter json, string name, ImmutableArray<BackendConfig> backends)
     {
-        json.WriteStartArray(name);
-        foreach (var backend in backends)
+        WriteObjects(json, name, backends, backend =>
         {
-            json.WriteStartObject();
             json.WriteString("cluster", backend.Cluster?.ToString());
             json.WriteNumber("weight", backend.Weight);
             if (backend.Invalid is not null)
             {
                 json.WriteString("invalid", backend.Invalid);
             }
+        });
+    }
 
+    /// <summary>An array of objects.</summary>
+    private static void WriteObjects<T>(Utf8JsonWriter json, string name, IEnumerable<T> items, Action<T> write)
+    {
+        json.WriteStartArray(name);
+        foreach (var item in items)
+        {
+            json.WriteStartObject();
+            write(item);
             json.WriteEndObject();
         }
 
@@ -292,17 +258,14 @@ internal sealed class AdminPages(
     {
         json.WriteStartObject();
         json.WriteString("revision", proxy.Current.Revision);
-        json.WritePropertyName("clusters");
         WriteClusterArray(json);
         json.WriteEndObject();
     }
 
     private void WriteClusterArray(Utf8JsonWriter json)
     {
-        json.WriteStartArray();
-        foreach (var cluster in proxy.DescribeClusters())
+        WriteObjects(json, "clusters", proxy.DescribeClusters(), cluster =>
         {
-            json.WriteStartObject();
             json.WriteString("name", cluster.Name);
             json.WriteString("protocol", cluster.Protocol);
             json.WriteString("backend_tls_policy", cluster.Policy);
@@ -311,10 +274,8 @@ internal sealed class AdminPages(
             json.WriteNumber("connections", cluster.Connections);
             json.WriteNumber("retry_budget_remaining", cluster.RetryBudgetRemaining);
             WriteStrings(json, "allowed_servers", cluster.AllowedServers);
-            json.WriteStartArray("endpoints");
-            foreach (var endpoint in cluster.Endpoints)
+            WriteObjects(json, "endpoints", cluster.Endpoints, endpoint =>
             {
-                json.WriteStartObject();
                 json.WriteString("id", endpoint.Id);
                 json.WriteString("address", endpoint.Address);
                 json.WriteString("dialed_address", endpoint.DialedAddress);
@@ -324,14 +285,8 @@ internal sealed class AdminPages(
                 json.WriteBoolean("eligible", endpoint.IsEligible);
                 json.WriteNumber("active", endpoint.Active);
                 json.WriteNumber("connections", endpoint.Connections);
-                json.WriteEndObject();
-            }
-
-            json.WriteEndArray();
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
+            });
+        });
     }
 
     private void WriteCertificates(Utf8JsonWriter json)
@@ -354,17 +309,12 @@ internal sealed class AdminPages(
             json.WriteStartObject("trust_bundle");
             json.WriteString("trust_domain", bundle.TrustDomain.Name);
             json.WriteString("revision", bundle.Revision);
-            json.WriteStartArray("roots");
-            foreach (var root in bundle.Roots)
+            WriteObjects(json, "roots", bundle.Roots, root =>
             {
-                json.WriteStartObject();
                 json.WriteString("subject", root.Subject);
                 json.WriteString("sha256", root.GetCertHashString(HashAlgorithmName.SHA256));
                 json.WriteString("not_after", new DateTimeOffset(root.NotAfter.ToUniversalTime(), TimeSpan.Zero).ToString("O"));
-                json.WriteEndObject();
-            }
-
-            json.WriteEndArray();
+            });
             json.WriteEndObject();
         }
 
@@ -377,10 +327,8 @@ internal sealed class AdminPages(
         var connections = proxy.DescribeConnections();
         json.WriteStartObject();
         json.WriteNumber("count", connections.Count);
-        json.WriteStartArray("connections");
-        foreach (var connection in connections.Take(MaxShown))
+        WriteObjects(json, "connections", connections.Take(MaxShown), connection =>
         {
-            json.WriteStartObject();
             json.WriteString("direction", connection.Direction.ToLowerInvariant());
             json.WriteString("source", connection.Source?.ToString());
             json.WriteString("peer", connection.PeerIdentity);
@@ -388,34 +336,25 @@ internal sealed class AdminPages(
             json.WriteBoolean("tls", connection.IsTls);
             json.WriteNumber("active_exchanges", connection.ActiveExchanges);
             json.WriteNumber("total_exchanges", connection.TotalExchanges);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
+        });
         json.WriteEndObject();
     }
 
     private void WriteListeners(Utf8JsonWriter json)
     {
         json.WriteStartObject();
-        json.WritePropertyName("listeners");
         WriteListenerArray(json);
         json.WriteEndObject();
     }
 
     private void WriteListenerArray(Utf8JsonWriter json)
     {
-        json.WriteStartArray();
-        foreach (var listener in listeners())
+        WriteObjects(json, "listeners", listeners(), listener =>
         {
-            json.WriteStartObject();
             json.WriteString("name", listener.Name);
             json.WriteString("address", listener.EndPoint.Address.ToString());
             json.WriteNumber("port", listener.EndPoint.Port);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
+        });
     }
 
     private void WriteLogLevel(Utf8JsonWriter json)
