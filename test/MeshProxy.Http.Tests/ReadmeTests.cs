@@ -1,5 +1,4 @@
 using MeshProxy.Http.Http2;
-using MeshProxy.Testing;
 
 namespace MeshProxy.Http.Tests;
 

@@ -279,32 +279,9 @@ internal sealed class SmugglingTests
         _second = await TestApp.StartAsync("second");
         (_port, _toHttp2) = (FreePorts.Take(), FreePorts.Take());
         _gateway = await Proxy.StartGatewayAsync(_directory.Write("gateway.yaml",
-            Documents.Static("web", _upstream.Port) + Documents.Static("h2", _second.Http2Port, "kubernetes.io/h2c") +
-            $$"""
-            apiVersion: gateway.networking.k8s.io/v1
-            kind: Gateway
-            metadata: {name: edge, namespace: shop}
-            spec:
-              gatewayClassName: meshproxy
-              addresses: [{type: IPAddress, value: 127.0.0.1}]
-              listeners:
-              - {name: one, port: {{_port}}, protocol: HTTP}
-              - {name: two, port: {{_toHttp2}}, protocol: HTTP}
-            ---
-            apiVersion: gateway.networking.k8s.io/v1
-            kind: HTTPRoute
-            metadata: {name: one, namespace: shop}
-            spec:
-              parentRefs: [{name: edge, sectionName: one}]
-              rules: [{backendRefs: [{name: web, port: 80}]}]
-            ---
-            apiVersion: gateway.networking.k8s.io/v1
-            kind: HTTPRoute
-            metadata: {name: two, namespace: shop}
-            spec:
-              parentRefs: [{name: edge, sectionName: two}]
-              rules: [{backendRefs: [{name: h2, port: 80}]}]
-            """), "--access-log", "none");
+            Documents.Gateway($"name: one, port: {_port}, protocol: HTTP", $"name: two, port: {_toHttp2}, protocol: HTTP")
+            + Documents.Static("web", _upstream.Port) + Documents.Route("web", listener: "one")
+            + Documents.Static("h2", _second.Http2Port, "kubernetes.io/h2c") + Documents.Route("h2", listener: "two")), "--access-log", "none");
     }
 
     [OneTimeTearDown]

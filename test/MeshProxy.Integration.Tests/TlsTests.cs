@@ -66,16 +66,8 @@ internal sealed class TlsTests
         var port = FreePorts.Take();
         using var directory = new TemporaryDirectory();
         await using var gateway = await Proxy.StartGatewayAsync(directory.Write("gateway.yaml",
-            $$"""
-            apiVersion: gateway.networking.k8s.io/v1
-            kind: Gateway
-            metadata: {name: edge, namespace: shop}
-            spec:
-              gatewayClassName: meshproxy
-              addresses: [{type: IPAddress, value: 127.0.0.1}]
-              listeners:
-              - {name: tls, port: {{port}}, protocol: TLS, hostname: "*.example.com", tls: {mode: Passthrough} }
-            ---
+            Documents.Gateway($"name: tls, port: {port}, protocol: TLS, hostname: '*.example.com', tls: {{mode: Passthrough}}") + Documents.Static("pay", _http2, "tls") +
+            """
             apiVersion: gateway.networking.k8s.io/v1
             kind: TLSRoute
             metadata: {name: pay, namespace: shop}
@@ -83,8 +75,6 @@ internal sealed class TlsTests
               parentRefs: [{name: edge}]
               hostnames: [pay.example.com]
               rules: [{backendRefs: [{name: pay, port: 80}]}]
-            ---
-            {{Documents.Static("pay", _http2, "tls")}}
             """));
         var (status, output, errors) = await ManagedProcess.RunAsync(
             Tool.Need("curl"), ["-sS", "--max-time", "30", "--retry", "8", "--retry-all-errors", "--noproxy", "*", "--cacert", _caFile, "--resolve", $"pay.example.com:{port}:127.0.0.1", $"https://pay.example.com:{port}/"]);
@@ -112,16 +102,8 @@ internal sealed class TlsTests
         var pem = _ca.ToPem(certificate);
         var key = pem.IndexOf("-----BEGIN PRIVATE", StringComparison.Ordinal);
         var text =
+            Documents.Gateway($"name: https, port: {port}, protocol: HTTPS, tls: {{certificateRefs: [{{name: shop-example}}]}}") +
             $$"""
-            apiVersion: gateway.networking.k8s.io/v1
-            kind: Gateway
-            metadata: {name: edge, namespace: shop}
-            spec:
-              gatewayClassName: meshproxy
-              addresses: [{type: IPAddress, value: 127.0.0.1}]
-              listeners:
-              - {name: https, port: {{port}}, protocol: HTTPS, tls: {certificateRefs: [{name: shop-example}]} }
-            ---
             apiVersion: v1
             kind: Secret
             metadata: {name: shop-example, namespace: shop}

@@ -5,13 +5,11 @@ using System.Text;
 using MeshProxy.DataPlane.Tests.Proxy;
 using MeshProxy.Model.Config;
 using MeshProxy.Testing;
-using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.Server.Kestrel.Https;
-using Microsoft.Extensions.Logging;
 
 namespace MeshProxy.DataPlane.Tests.Forwarding;
 
@@ -355,28 +353,22 @@ internal sealed class BackendTlsTests
 /// <summary>Kestrel with a certificate of a test's authority: tells protocol, scheme and server name of each request.</summary>
 internal sealed class HttpsServer : IAsyncDisposable
 {
-    private readonly WebApplication _app;
+    private ForeignServer _server = null!;
     private int _requests;
     private int _connections;
 
-    private HttpsServer(WebApplication app) => _app = app;
-
-    public IPEndPoint EndPoint => new(IPAddress.Loopback, new Uri(_app.Urls.Single()).Port);
+    public IPEndPoint EndPoint => _server.EndPoint;
 
     public int Requests => Volatile.Read(ref _requests);
 
     public static async Task<HttpsServer> StartAsync(TestCa? ca, HttpProtocols protocols, string name, string? uri = null)
     {
-        HttpsServer? server = null;
-        var builder = WebApplication.CreateSlimBuilder();
-        builder.Logging.ClearProviders();
-        builder.WebHost.UseKestrelHttpsConfiguration();
-        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, 0, listen =>
+        var server = new HttpsServer();
+        server._server = await ForeignServer.StartAsync(protocols, server.ServeAsync, listen =>
         {
-            listen.Protocols = protocols;
             listen.Use(next => connection =>
             {
-                connection.Items["number"] = Interlocked.Increment(ref server!._connections);
+                connection.Items["number"] = Interlocked.Increment(ref server._connections);
                 return next(connection);
             });
             if (ca is not null)
@@ -391,30 +383,24 @@ internal sealed class HttpsServer : IAsyncDisposable
                     },
                 });
             }
-        }));
-        var app = builder.Build();
-        app.Run(async context =>
-        {
-            Interlocked.Increment(ref server!._requests);
-            if (context.Request.Path == "/slow")
-            {
-                // So that a connection that serves one request at a time is not free for the next at once.
-                await Task.Yield();
-            }
-
-            var items = context.Features.Get<IConnectionItemsFeature>()!.Items;
-            await context.Response.WriteAsync(context.Request.Path == "/connection"
-                ? items["number"]!.ToString()!
-                : $"{context.Request.Protocol} {context.Request.Scheme} {(items.TryGetValue("sni", out var sni) ? sni : "")}");
         });
-        server = new HttpsServer(app);
-        await app.StartAsync();
         return server;
     }
 
-    public async ValueTask DisposeAsync()
+    public ValueTask DisposeAsync() => _server.DisposeAsync();
+
+    private async Task ServeAsync(HttpContext context)
     {
-        await _app.StopAsync(new CancellationToken(true));
-        await _app.DisposeAsync();
+        Interlocked.Increment(ref _requests);
+        if (context.Request.Path == "/slow")
+        {
+            // So that a connection that serves one request at a time is not free for the next at once.
+            await Task.Yield();
+        }
+
+        var items = context.Features.Get<IConnectionItemsFeature>()!.Items;
+        await context.Response.WriteAsync(context.Request.Path == "/connection"
+            ? items["number"]!.ToString()!
+            : $"{context.Request.Protocol} {context.Request.Scheme} {(items.TryGetValue("sni", out var sni) ? sni : "")}");
     }
 }

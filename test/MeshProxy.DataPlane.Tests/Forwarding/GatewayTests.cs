@@ -1,12 +1,6 @@
-using System.Net;
-using System.Net.Http.Headers;
 using MeshProxy.DataPlane.Tests.Proxy;
 using MeshProxy.Model.Config;
-using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.Extensions.Logging;
 
 namespace MeshProxy.DataPlane.Tests.Forwarding;
 
@@ -80,7 +74,6 @@ internal sealed class GatewayTests
         {
             Assert.That(echo.TrailingHeaders.GetValues("x-sum").Single(), Is.EqualTo("3000000"));
         }
-
 
         var many = await Task.WhenAll(Enumerable.Range(0, 200).Select(async i => await client.GetStringAsync($"/path/{i}")));
         Assert.That(many, Is.EqualTo(Enumerable.Range(0, 200).Select(i => $"/path/{i}")));
@@ -321,62 +314,5 @@ internal sealed class GatewayTests
         var away = await proxy.GetAsync("/away/x?q=1", host: "shop.example:8080");
         Assert.That((away.Status, away.Fields["location"]), Is.EqualTo((301, "https://shop.example/there/x?q=1")));
         Assert.That((await proxy.GetAsync("/old")).Text, Does.StartWith("/new|"));
-    }
-}
-
-/// <summary>The class library's client and server: a peer that is not our codec.</summary>
-internal sealed class ForeignServer : IAsyncDisposable
-{
-    private readonly WebApplication _app;
-
-    private ForeignServer(WebApplication app) => _app = app;
-
-    public IPEndPoint EndPoint => new(IPAddress.Loopback, new Uri(_app.Urls.Single()).Port);
-
-    public static async Task<ForeignServer> StartAsync(HttpProtocols protocols)
-    {
-        var builder = WebApplication.CreateSlimBuilder();
-        builder.Logging.ClearProviders();
-        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, 0, listen => listen.Protocols = protocols));
-        var app = builder.Build();
-        app.Run(async context =>
-        {
-            if (context.Request.Path == "/echo")
-            {
-                // All of it before the answer: the class library's client does not read while it sends.
-                var body = new MemoryStream();
-                await context.Request.Body.CopyToAsync(body);
-                if (context.Response.SupportsTrailers())
-                {
-                    context.Response.DeclareTrailer("x-sum");
-                    context.Response.AppendTrailer("x-sum", body.Length.ToString(System.Globalization.CultureInfo.InvariantCulture));
-                }
-
-                body.Position = 0;
-                await body.CopyToAsync(context.Response.Body);
-                return;
-            }
-
-            var text = context.Request.Path == "/hello" ? "hello" : context.Request.Path.Value!;
-            context.Response.ContentLength = text.Length;
-            await context.Response.WriteAsync(text);
-        });
-        await app.StartAsync();
-        return new ForeignServer(app);
-    }
-
-    public static HttpClient Client(IPEndPoint proxy, string version) => new(new SocketsHttpHandler { EnableMultipleHttp2Connections = true, MaxConnectionsPerServer = 64 })
-    {
-        BaseAddress = new Uri($"http://{proxy}"),
-        DefaultRequestVersion = Version.Parse(version),
-        DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
-        DefaultRequestHeaders = { TE = { new TransferCodingWithQualityHeaderValue("trailers") } },
-        Timeout = Wire.Patience,
-    };
-
-    public async ValueTask DisposeAsync()
-    {
-        await _app.StopAsync(new CancellationToken(true));
-        await _app.DisposeAsync();
     }
 }

@@ -7,12 +7,9 @@ using MeshProxy.DataPlane.Tests.Proxy;
 using MeshProxy.Http;
 using MeshProxy.Http.Fields;
 using MeshProxy.Model.Config;
-using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.Extensions.Logging;
 
 namespace MeshProxy.DataPlane.Tests.Forwarding;
 
@@ -260,33 +257,20 @@ internal sealed class GrpcWebTests
     /// <summary>Kestrel as a gRPC server: what comes goes back, with trailers.</summary>
     private sealed class GrpcServer : IAsyncDisposable
     {
-        private readonly WebApplication _app;
+        private ForeignServer _server = null!;
 
-        private GrpcServer()
-        {
-            var builder = WebApplication.CreateSlimBuilder();
-            builder.Logging.ClearProviders();
-            builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, 0, listen => listen.Protocols = HttpProtocols.Http2));
-            _app = builder.Build();
-            _app.Run(ServeAsync);
-        }
-
-        public IPEndPoint EndPoint => new(IPAddress.Loopback, new Uri(_app.Urls.Single()).Port);
+        public IPEndPoint EndPoint => _server.EndPoint;
 
         public List<string> Seen { get; } = [];
 
         public static async Task<GrpcServer> StartAsync()
         {
             var server = new GrpcServer();
-            await server._app.StartAsync();
+            server._server = await ForeignServer.StartAsync(HttpProtocols.Http2, server.ServeAsync);
             return server;
         }
 
-        public async ValueTask DisposeAsync()
-        {
-            await _app.StopAsync(new CancellationToken(true));
-            await _app.DisposeAsync();
-        }
+        public ValueTask DisposeAsync() => _server.DisposeAsync();
 
         private async Task ServeAsync(HttpContext context)
         {

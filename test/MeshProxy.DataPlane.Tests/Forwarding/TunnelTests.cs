@@ -5,10 +5,7 @@ using System.Text;
 using MeshProxy.DataPlane.Tests.Proxy;
 using MeshProxy.Model.Config;
 using MeshProxy.Testing;
-using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.Extensions.Logging;
 
 namespace MeshProxy.DataPlane.Tests.Forwarding;
 
@@ -30,7 +27,7 @@ internal sealed class TunnelTests
     [TestCase("2.0", AppProtocol.Http2)]
     public async Task Foreign_WebSockets_of_either_version_understand_each_other(string version, AppProtocol protocol)
     {
-        await using var server = await WebSocketServer.StartAsync(protocol == AppProtocol.Http2 ? HttpProtocols.Http2 : HttpProtocols.Http1);
+        await using var server = await StartEchoAsync(protocol);
         await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(protocol: protocol), server.EndPoint));
         var bytes = await EchoAsync(proxy.EndPoint(), version, "payments");
         var line = await proxy.AccessAsync();
@@ -51,7 +48,7 @@ internal sealed class TunnelTests
     [TestCase("2.0", AppProtocol.Http2)]
     public async Task Through_the_mesh_too(string version, AppProtocol protocol)
     {
-        await using var server = await WebSocketServer.StartAsync(protocol == AppProtocol.Http2 ? HttpProtocols.Http2 : HttpProtocols.Http1);
+        await using var server = await StartEchoAsync(protocol);
         await using var mesh = await Mesh.StartAsync(_ca, server.EndPoint, protocol);
         await EchoAsync(mesh.Client.EndPoint("outbound"), version, "payments");
         Assert.That((await mesh.Server.AccessAsync()).GetProperty("http.response.status_code").GetInt32(), Is.EqualTo(200), "between sidecars it is an extended CONNECT");
@@ -364,45 +361,20 @@ internal sealed class TunnelTests
     }
 
     /// <summary>Kestrel's WebSockets: what comes goes back.</summary>
-    private sealed class WebSocketServer : IAsyncDisposable
+    private static Task<ForeignServer> StartEchoAsync(AppProtocol protocol) => ForeignServer.StartAsync(protocol == AppProtocol.Http2 ? HttpProtocols.Http2 : HttpProtocols.Http1, static async context =>
     {
-        private readonly WebApplication _app;
-
-        private WebSocketServer(WebApplication app) => _app = app;
-
-        public IPEndPoint EndPoint => new(IPAddress.Loopback, new Uri(_app.Urls.Single()).Port);
-
-        public static async Task<WebSocketServer> StartAsync(HttpProtocols protocols)
+        using var socket = await context.WebSockets.AcceptWebSocketAsync();
+        var buffer = new byte[32 * 1024];
+        while (true)
         {
-            var builder = WebApplication.CreateSlimBuilder();
-            builder.Logging.ClearProviders();
-            builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, 0, listen => listen.Protocols = protocols));
-            var app = builder.Build();
-            app.UseWebSockets();
-            app.Run(static async context =>
+            var result = await socket.ReceiveAsync(buffer.AsMemory(), context.RequestAborted);
+            if (result.MessageType == WebSocketMessageType.Close)
             {
-                using var socket = await context.WebSockets.AcceptWebSocketAsync();
-                var buffer = new byte[32 * 1024];
-                while (true)
-                {
-                    var result = await socket.ReceiveAsync(buffer.AsMemory(), context.RequestAborted);
-                    if (result.MessageType == WebSocketMessageType.Close)
-                    {
-                        await socket.CloseAsync(socket.CloseStatus!.Value, socket.CloseStatusDescription, context.RequestAborted);
-                        return;
-                    }
+                await socket.CloseAsync(socket.CloseStatus!.Value, socket.CloseStatusDescription, context.RequestAborted);
+                return;
+            }
 
-                    await socket.SendAsync(buffer.AsMemory(0, result.Count), result.MessageType, result.EndOfMessage, context.RequestAborted);
-                }
-            });
-            await app.StartAsync();
-            return new WebSocketServer(app);
+            await socket.SendAsync(buffer.AsMemory(0, result.Count), result.MessageType, result.EndOfMessage, context.RequestAborted);
         }
-
-        public async ValueTask DisposeAsync()
-        {
-            await _app.StopAsync(new CancellationToken(true));
-            await _app.DisposeAsync();
-        }
-    }
+    });
 }

@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
@@ -15,14 +14,6 @@ internal sealed record Message(string StartLine, Dictionary<string, string> Fiel
 
     /// <summary>The flag that a reply of the proxy begins with.</summary>
     public string Flag => Text.Split(' ', ':')[1];
-}
-
-/// <summary>One frame of HTTP/2.</summary>
-internal sealed record Frame(byte Type, byte Flags, int Stream, byte[] Payload)
-{
-    public const byte Data = 0, Headers = 1, Reset = 3, Settings = 4, Ping = 6, GoAway = 7, WindowUpdate = 8;
-
-    public bool EndsStream => (Flags & 1) != 0;
 }
 
 /// <summary>The end of a connection in a test's hands: bytes, none of our own code in between.</summary>
@@ -155,26 +146,17 @@ internal sealed class Wire(Socket socket) : IAsyncDisposable
         return toHead || head.Status is < 200 or 204 or 304 ? head : await ReadBodyAsync(head, untilClose: true);
     }
 
-    public Task SendFrameAsync(byte type, byte flags, int stream, params byte[] payload)
-    {
-        var frame = new byte[9 + payload.Length];
-        BinaryPrimitives.WriteInt32BigEndian(frame, payload.Length << 8);
-        frame[3] = type;
-        frame[4] = flags;
-        BinaryPrimitives.WriteInt32BigEndian(frame.AsSpan(5), stream);
-        payload.CopyTo(frame, 9);
-        return SendAsync(frame);
-    }
+    public Task SendFrameAsync(int type, int flags, int stream, params byte[] payload) => SendAsync(new Frame(type, flags, stream, payload).Write());
 
     public async Task<Frame> ReadFrameAsync()
     {
-        var head = await ReadExactlyAsync(9);
-        var payload = await ReadExactlyAsync((head[0] << 16) | (head[1] << 8) | head[2]);
-        return new Frame(head[3], head[4], BinaryPrimitives.ReadInt32BigEndian(head.AsSpan(5)) & int.MaxValue, payload);
+        var header = await ReadExactlyAsync(Frame.HeaderSize);
+        var payload = await ReadExactlyAsync(Frame.PayloadSize(header));
+        return Frame.Read(header, payload);
     }
 
     /// <summary>The next frame that is of one of these types; SETTINGS and PING are acknowledged, others are passed over.</summary>
-    public async Task<Frame> ReadFrameAsync(params byte[] types)
+    public async Task<Frame> ReadFrameAsync(params int[] types)
     {
         while (true)
         {

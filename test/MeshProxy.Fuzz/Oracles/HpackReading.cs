@@ -1,5 +1,5 @@
-using System.Globalization;
 using System.Text;
+using MeshProxy.Testing;
 
 namespace MeshProxy.Fuzz.Oracles;
 
@@ -9,9 +9,7 @@ namespace MeshProxy.Fuzz.Oracles;
 /// </summary>
 internal sealed class HpackReading
 {
-    private static readonly Dictionary<string, int> s_symbols = Corpus.Lines("HuffmanCode").Select(line => line.Split(' ')).ToDictionary(
-        part => Convert.ToString(uint.Parse(part[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture), 2).PadLeft(int.Parse(part[2], CultureInfo.InvariantCulture), '0'),
-        part => int.Parse(part[0], CultureInfo.InvariantCulture));
+    private static readonly Dictionary<string, int> s_symbols = HuffmanCode.Bits.Index().ToDictionary(code => code.Item, code => code.Index);
 
     // RFC 7541 appendix A.
     private static readonly (string Name, string Value)[] s_static =

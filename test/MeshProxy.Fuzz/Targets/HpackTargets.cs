@@ -2,6 +2,7 @@ using System.Text;
 using MeshProxy.Fuzz.Oracles;
 using MeshProxy.Http.Fields;
 using MeshProxy.Http.Http2.Hpack;
+using MeshProxy.Testing;
 
 namespace MeshProxy.Fuzz.Targets;
 
@@ -117,7 +118,7 @@ internal sealed class HpackEncodeTarget : FuzzTarget
     }
 }
 
-/// <summary>Huffman coding, both ways.</summary>
+/// <summary>Huffman decoding: of the input itself, and of what the RFC's code makes of it.</summary>
 internal sealed class HuffmanTarget : FuzzTarget
 {
     public override string Name => "huffman";
@@ -130,9 +131,9 @@ internal sealed class HuffmanTarget : FuzzTarget
         var written = Huffman.Decode(input, decoded);
         Same(written < 0 ? "malformed" : Text(decoded.AsSpan(0, written)), HpackReading.Huffman(input) ?? "malformed", "decoding");
 
-        var encoded = new byte[Huffman.EncodedLength(input)];
-        Must(Huffman.Encode(input, encoded) == encoded.Length, "the announced length is the written one");
-        Same(HpackReading.Huffman(encoded) ?? "malformed", Text(input), "encoding");
+        var encoded = HuffmanCode.Encode(input);
+        var back = new byte[Huffman.MaxDecodedLength(encoded.Length)];
+        Same(Text(back.AsSpan(0, Math.Max(0, Huffman.Decode(encoded, back)))), Text(input), "there and back");
         return $"{written / 4} {(input.Length - encoded.Length) / 4}";
     }
 }

@@ -1,6 +1,5 @@
 using System.Text;
 using MeshProxy.Http.Http1;
-using MeshProxy.Testing;
 
 namespace MeshProxy.Http.Tests.Http1;
 

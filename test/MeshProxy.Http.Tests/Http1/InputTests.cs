@@ -2,7 +2,6 @@ using System.Buffers;
 using System.IO.Pipelines;
 using System.Text;
 using MeshProxy.Http.Http1;
-using MeshProxy.Testing;
 
 namespace MeshProxy.Http.Tests.Http1;
 

@@ -1,7 +1,6 @@
 using System.Text;
 using System.Text.RegularExpressions;
 using MeshProxy.Http.Http1;
-using MeshProxy.Testing;
 
 namespace MeshProxy.Http.Tests.Http1;
 

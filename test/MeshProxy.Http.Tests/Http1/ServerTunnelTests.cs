@@ -1,7 +1,6 @@
 using System.Text;
 using MeshProxy.Http.Fields;
 using MeshProxy.Http.Http1;
-using MeshProxy.Testing;
 
 namespace MeshProxy.Http.Tests.Http1;
 

@@ -50,7 +50,7 @@ public sealed class AbuseTests
         var server = new ServerUnderTest(exchange => exchange.Request.Fields.Count > 0 ? new ValueTask(new TaskCompletionSource().Task)
             : exchange.Request.EndsStream ? ServerUnderTest.Answer(exchange) : ServerUnderTest.Count(exchange));
         var sent = 0;
-        var received = new List<RawFrame>();
+        var received = new List<Frame>();
         while (server.Errors.Count == 0 && sent < count)
         {
             server.Peer.Send(frames(sent++));
@@ -193,14 +193,14 @@ public sealed class AbuseTests
         Assert.That(server.Errors, Is.Empty, "its connection lives");
         if (ends)
         {
-            Assert.That((reset?.StreamId, reset?.Code), Is.EqualTo((1, (uint)Http2ErrorCode.EnhanceYourCalm)));
+            Assert.That((reset?.Stream, reset?.Code), Is.EqualTo((1, (uint)Http2ErrorCode.EnhanceYourCalm)));
             Assert.That((wrote, end.Reason, end.Detail), Is.EqualTo(((bool?)false, StreamResetReason.TimedOut, "stream_stalled")));
             Assert.That(server.Abuse, Is.EqualTo(new[] { "stream_stalled" }));
             Assert.That(server.Connection.ActiveExchanges, Is.Zero);
         }
         else
         {
-            Assert.That((reset, wrote, server.Abuse.Count), Is.EqualTo(((RawFrame?)null, (bool?)null, 0)));
+            Assert.That((reset, wrote, server.Abuse.Count), Is.EqualTo(((Frame?)null, (bool?)null, 0)));
         }
     }
 
@@ -239,7 +239,7 @@ public sealed class AbuseTests
         }
 
         Assert.That((written.Result, exchange.End.Reason, exchange.End.Detail), Is.EqualTo((false, StreamResetReason.TimedOut, "stream_stalled")));
-        Assert.That(client.Peer.Receive().Single(frame => frame.Type == Reset).StreamId, Is.EqualTo(1));
+        Assert.That(client.Peer.Receive().Single(frame => frame.Type == Reset).Stream, Is.EqualTo(1));
         exchange.Complete();
         Assert.That(client.Closed, Is.Null);
     }

@@ -2,7 +2,6 @@ using System.Buffers;
 using System.IO.Pipelines;
 using MeshProxy.Http.Fields;
 using MeshProxy.Http.Http2;
-using MeshProxy.Testing;
 
 namespace MeshProxy.Http.Tests.Http2;
 

@@ -95,7 +95,7 @@ public sealed class ClientConformanceTests
         client.Peer.Receive();
         client.Peer.Send([.. Frame(Headers, 4, 1, [0x88, .. Line("content-length", "5")]), .. Frame(Data, 1, 1, data)]);
         Assert.That(exchange.ReadHeadAsync().AsTask().Result, Is.True);
-        Assert.That(string.Join(' ', client.Peer.Receive().Select(frame => $"reset {frame.StreamId} {(Http2ErrorCode)frame.Code}")), Is.EqualTo(expected));
+        Assert.That(string.Join(' ', client.Peer.Receive().Select(frame => $"reset {frame.Stream} {(Http2ErrorCode)frame.Code}")), Is.EqualTo(expected));
     }
 
     private static string Play(byte[] sent, int pieceBytes)
@@ -128,7 +128,7 @@ public sealed class ClientConformanceTests
         var frames = client.Peer.Receive();
         Assert.That(frames.Any(frame => frame is { Type: Ping, Flags: 1 } && frame.Payload[0] == 8), Is.EqualTo(client.Closed is null));
         var told = frames.Where(frame => frame.Type is Reset or GoAway)
-            .Select(frame => frame.Type == Reset ? $"reset {frame.StreamId} {(Http2ErrorCode)frame.Code}" : $"goaway {(Http2ErrorCode)frame.Code}").ToArray();
+            .Select(frame => frame.Type == Reset ? $"reset {frame.Stream} {(Http2ErrorCode)frame.Code}" : $"goaway {(Http2ErrorCode)frame.Code}").ToArray();
         exchange.Complete();
         return string.Join(' ', lines) + (told.Length > 0 ? " -> " + string.Join(", ", told) : "");
     }

@@ -326,17 +326,17 @@ public sealed class ConformanceTests
 
     private static bool IsGreeting(byte[] sent) => sent.AsSpan().StartsWith("PRI"u8) || sent.AsSpan().StartsWith("GET"u8);
 
-    private static string Describe(RawFrame frame, List<string> details)
+    private static string Describe(Frame frame, List<string> details)
     {
         switch (frame.Type)
         {
             case Headers or Data:
-                return (frame.Flags & EndStream) != 0 ? $"answer {frame.StreamId}" : "";
+                return (frame.Flags & EndStream) != 0 ? $"answer {frame.Stream}" : "";
             case Reset or GoAway:
                 var code = Name((Http2ErrorCode)frame.Code);
                 var detail = details.Count > 0 ? " " + details[0] : "";
                 details.Clear();
-                return frame.Type == Reset ? $"reset {frame.StreamId} {code}{detail}" : $"goaway {code}{detail}";
+                return frame.Type == Reset ? $"reset {frame.Stream} {code}{detail}" : $"goaway {code}{detail}";
             default:
                 return "";
         }

@@ -1,6 +1,5 @@
 using System.Buffers;
 using MeshProxy.Http.Http2;
-using MeshProxy.Testing;
 using static MeshProxy.Http.Tests.Http2.RawPeer;
 
 namespace MeshProxy.Http.Tests.Http2;
@@ -44,7 +43,7 @@ public sealed class FlowControlTests
         server.Request(3);
         server.Peer.Receive();
         server.Peer.Send(WindowUpdate, 0, 0, UInt32(16_384 * 6));
-        var order = server.Peer.Receive().Where(frame => frame.Type == Data).Select(frame => frame.StreamId).ToArray();
+        var order = server.Peer.Receive().Where(frame => frame.Type == Data).Select(frame => frame.Stream).ToArray();
         Assert.That(order, Is.EqualTo(new[] { 1, 3, 1, 3, 1, 3 }).Or.EqualTo(new[] { 3, 1, 3, 1, 3, 1 }));
     }
 
@@ -113,7 +112,7 @@ public sealed class FlowControlTests
         }
 
         var frames = server.Peer.Receive();
-        Assert.That(frames.Any(f => f.Type == WindowUpdate && f.StreamId != 0), Is.False, "what is not read is not given back");
+        Assert.That(frames.Any(f => f.Type == WindowUpdate && f.Stream != 0), Is.False, "what is not read is not given back");
         server.Request(201, post: true);
         for (var i = 0; i < 100; i++)
         {
@@ -158,7 +157,7 @@ public sealed class FlowControlTests
             server.Peer.Send(Data, 0, 1, new byte[15_000]);
             foreach (var frame in server.Peer.Receive())
             {
-                largest = frame is { Type: WindowUpdate, StreamId: 1 } ? Math.Max(largest, frame.Code) : largest;
+                largest = frame is { Type: WindowUpdate, Stream: 1 } ? Math.Max(largest, frame.Code) : largest;
                 if (frame is { Type: Ping, Flags: 0 })
                 {
                     // The answer takes a round trip's worth of data.
@@ -295,8 +294,8 @@ public sealed class FlowControlTests
         return bytes;
     }
 
-    private static byte[] Body(List<RawFrame> frames, int id) =>
-        [.. frames.Where(frame => frame.Type == Data && frame.StreamId == id).SelectMany(frame => frame.Payload)];
+    private static byte[] Body(List<Frame> frames, int id) =>
+        [.. frames.Where(frame => frame.Type == Data && frame.Stream == id).SelectMany(frame => frame.Payload)];
 
     private sealed class Clock : TimeProvider
     {

@@ -138,19 +138,14 @@ public sealed class HpackTests
     }
 
     [Test]
-    public void Huffman_round_trips_every_byte()
+    public void Huffman_decodes_every_byte()
     {
         var random = new Random(1);
-        var target = new byte[4096];
-        var decoded = new byte[4096];
-        for (var i = 0; i < 2000; i++)
+        for (var i = 0; i < 500; i++)
         {
             var source = new byte[random.Next(300)];
             random.NextBytes(source);
-            var length = Huffman.Encode(source, target);
-            Assert.That(length, Is.EqualTo(Huffman.EncodedLength(source)));
-            Assert.That(Huffman.Decode(target.AsSpan(0, length), decoded), Is.EqualTo(source.Length));
-            Assert.That(decoded.AsSpan(0, source.Length).SequenceEqual(source), Is.True);
+            Assert.That(Unhuffman(HuffmanCode.Encode(source)), Is.EqualTo(source));
         }
     }
 
@@ -190,12 +185,10 @@ public sealed class HpackTests
     [TestCase("custom-value", "25a849e95bb8e8b4bf", TestName = "C.4.3 string")]
     [TestCase("Mon, 21 Oct 2013 20:13:21 GMT", "d07abe941054d444a8200595040b8166e082a62d1bff", TestName = "C.6.1 string")]
     [TestCase("foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1", "94e7821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007", TestName = "C.6.3 string")]
-    public void Huffman_encodes_as_the_RFC_does(string text, string hex)
+    public void Huffman_decodes_as_the_RFC_does(string text, string hex)
     {
-        var source = Encoding.ASCII.GetBytes(text);
-        var target = new byte[Huffman.EncodedLength(source)];
-        Assert.That(Huffman.Encode(source, target), Is.EqualTo(target.Length));
-        Assert.That(target, Is.EqualTo(Hex(hex)));
+        Assert.That(HuffmanCode.Encode(Encoding.ASCII.GetBytes(text)), Is.EqualTo(Hex(hex)), "so does the code that other tests encode with");
+        Assert.That(Encoding.ASCII.GetString(Unhuffman(Hex(hex))), Is.EqualTo(text));
     }
 
     [TestCase("authorization")]
@@ -289,6 +282,12 @@ public sealed class HpackTests
             random.NextBytes(block);
             decoder.Decode(block, new Lines());
         }
+    }
+
+    private static byte[] Unhuffman(byte[] source)
+    {
+        var decoded = new byte[Huffman.MaxDecodedLength(source.Length)];
+        return decoded[..Huffman.Decode(source, decoded)];
     }
 
     private static string[] DecodeAll(HpackDecoder decoder, byte[] block)

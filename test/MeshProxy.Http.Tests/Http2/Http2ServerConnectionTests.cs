@@ -21,7 +21,7 @@ public sealed class Http2ServerConnectionTests
         });
         server.Request(1);
         var frame = server.Peer.Receive().Single();
-        Assert.That((frame.Type, frame.Flags, frame.StreamId), Is.EqualTo((Headers, EndHeaders | EndStream, 1)));
+        Assert.That((frame.Type, frame.Flags, frame.Stream), Is.EqualTo((Headers, EndHeaders | EndStream, 1)));
         Assert.That(frame.Payload, Is.EqualTo(new byte[] { 0x88 }));
     }
 
@@ -188,11 +188,11 @@ public sealed class Http2ServerConnectionTests
         server.Request(3, post: true);
         server.Request(5);
         var refused = server.Peer.Receive().Single();
-        Assert.That((refused.Type, refused.StreamId, refused.Code), Is.EqualTo((Reset, 5, (uint)Http2ErrorCode.RefusedStream)));
+        Assert.That((refused.Type, refused.Stream, refused.Code), Is.EqualTo((Reset, 5, (uint)Http2ErrorCode.RefusedStream)));
         server.Peer.Send(Data, EndStream, 1, 1);
         server.Peer.Receive();
         server.Request(7);
-        Assert.That(server.Peer.Receive().First().StreamId, Is.EqualTo(7));
+        Assert.That(server.Peer.Receive().First().Stream, Is.EqualTo(7));
         Assert.That(server.Connection.TotalExchanges, Is.EqualTo(3));
     }
 
@@ -257,7 +257,7 @@ public sealed class Http2ServerConnectionTests
         Assert.That(server.Run.IsCompleted, Is.False);
         gates.ForEach(gate => gate.SetResult());
         var rest = server.Peer.Receive();
-        Assert.That(rest.Select(frame => frame.StreamId), Is.EquivalentTo(new[] { 1, 3 }), string.Join("; ", rest));
+        Assert.That(rest.Select(frame => frame.Stream), Is.EquivalentTo(new[] { 1, 3 }), string.Join("; ", rest));
         Assert.That(server.Peer.IsClosed, Is.True, "FIN follows the last response");
         Assert.That(server.Run.IsCompleted, Is.False, "it waits for the client to close");
         server.Peer.Finish();

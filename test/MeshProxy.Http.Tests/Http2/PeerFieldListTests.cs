@@ -39,7 +39,7 @@ public sealed class PeerFieldListTests
         client.Peer.Send(Settings, 0, 0, Setting(MaxHeaderListSize, 1000));
         client.Peer.Receive();
         client.Open();
-        Assert.That(client.Peer.Receive().Single().StreamId, Is.EqualTo(isSent ? 3 : 1));
+        Assert.That(client.Peer.Receive().Single().Stream, Is.EqualTo(isSent ? 3 : 1));
     }
 
     [Test]

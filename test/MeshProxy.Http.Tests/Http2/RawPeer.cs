@@ -5,20 +5,9 @@ using MeshProxy.Http.Http2;
 
 namespace MeshProxy.Http.Tests.Http2;
 
-/// <summary>A frame as bytes say it, without the codec under test.</summary>
-internal sealed record RawFrame(int Type, int Flags, int StreamId, byte[] Payload)
-{
-    public uint Code => BinaryPrimitives.ReadUInt32BigEndian(Payload.AsSpan(Type == 7 ? 4 : 0));
-
-    public override string ToString() => $"type {Type} flags {Flags:x} stream {StreamId} [{Convert.ToHexString(Payload)}]";
-}
-
 /// <summary>The other end of a connection, by hand: sends bytes, takes frames apart.</summary>
 internal sealed class RawPeer(IDuplexPipe pipe)
 {
-    public const int Data = 0, Headers = 1, Priority = 2, Reset = 3, Settings = 4, Push = 5, Ping = 6, GoAway = 7, WindowUpdate = 8, Continuation = 9;
-    public const int EndStream = 1, EndHeaders = 4;
-
     /// <summary>GET http://www.example.com/ with static entries and a literal authority, not indexed.</summary>
     public static readonly byte[] Get = Hex("828684010f7777772e6578616d706c652e636f6d");
 
@@ -31,15 +20,7 @@ internal sealed class RawPeer(IDuplexPipe pipe)
 
     public static byte[] Hex(string text) => Convert.FromHexString(text.Replace(" ", "", StringComparison.Ordinal));
 
-    public static byte[] Frame(int type, int flags, int id, params byte[] payload)
-    {
-        var frame = new byte[9 + payload.Length];
-        BinaryPrimitives.WriteInt32BigEndian(frame, (payload.Length << 8) | type);
-        frame[4] = (byte)flags;
-        BinaryPrimitives.WriteInt32BigEndian(frame.AsSpan(5), id);
-        payload.CopyTo(frame, 9);
-        return frame;
-    }
+    public static byte[] Frame(int type, int flags, int id, params byte[] payload) => new Frame(type, flags, id, payload).Write();
 
     public static byte[] UInt32(long value)
     {
@@ -65,25 +46,16 @@ internal sealed class RawPeer(IDuplexPipe pipe)
     public void Finish(Exception? error = null) => pipe.Output.Complete(error);
 
     /// <summary>All whole frames that are there. A preface in front is skipped.</summary>
-    public List<RawFrame> Receive()
+    public List<Frame> Receive()
     {
-        var frames = new List<RawFrame>();
+        var frames = new List<Frame>();
         while (pipe.Input.TryRead(out var result))
         {
             var bytes = result.Buffer.ToArray();
             var at = bytes.AsSpan().StartsWith(Preface) ? Preface.Length : 0;
-            while (bytes.Length - at >= 9)
-            {
-                var length = BinaryPrimitives.ReadInt32BigEndian(bytes.AsSpan(at)) >> 8;
-                if (bytes.Length - at < 9 + length)
-                {
-                    break;
-                }
-
-                frames.Add(new RawFrame(bytes[at + 3], bytes[at + 4], BinaryPrimitives.ReadInt32BigEndian(bytes.AsSpan(at + 5)), bytes[(at + 9)..(at + 9 + length)]));
-                at += 9 + length;
-            }
-
+            var whole = MeshProxy.Testing.Frame.Split(bytes.AsSpan(at));
+            frames.AddRange(whole);
+            at += whole.Sum(frame => MeshProxy.Testing.Frame.HeaderSize + frame.Payload.Length);
             pipe.Input.AdvanceTo(result.Buffer.GetPosition(at), result.Buffer.End);
             if (result.IsCompleted)
             {
@@ -103,7 +75,7 @@ internal sealed class ServerUnderTest : IRejectionObserver
     {
         // The test framework's context would post continuations elsewhere: here as in production they run inline.
         SynchronizationContext.SetSynchronizationContext(null);
-        var duplex = new MeshProxy.Testing.InMemoryDuplex(pause);
+        var duplex = new InMemoryDuplex(pause);
         Errors = [];
         Connection = new Http2ServerConnection(
             duplex.Server.Input, duplex.Server.Output, (options ?? new Http2Options()) with { OnError = (_, code, detail) => Errors.Add((code, detail)), OnAbuse = Abuse.Add })
@@ -115,8 +87,8 @@ internal sealed class ServerUnderTest : IRejectionObserver
         if (greet)
         {
             Peer.Send(RawPeer.Preface);
-            Peer.Send(RawPeer.Settings, 0, 0);
-            Peer.Send(RawPeer.Settings, 1, 0);
+            Peer.Send(Settings, 0, 0);
+            Peer.Send(Settings, 1, 0);
             Peer.Receive();
         }
     }
@@ -173,7 +145,7 @@ internal sealed class ServerUnderTest : IRejectionObserver
     }
 
     public void Request(int id, bool post = false) =>
-        Peer.Send(RawPeer.Headers, post ? RawPeer.EndHeaders : RawPeer.EndHeaders | RawPeer.EndStream, id, post ? RawPeer.Post : RawPeer.Get);
+        Peer.Send(Headers, post ? EndHeaders : EndHeaders | EndStream, id, post ? RawPeer.Post : RawPeer.Get);
 
     ReadOnlyMemory<byte> IRejectionObserver.OnRejected(HttpServerConnection connection, RequestHead? request, ResponseHead? response, string detail)
     {
@@ -196,14 +168,14 @@ internal sealed class ClientUnderTest : IClientConnectionObserver
     {
         // The test framework's context would post continuations elsewhere: here as in production they run inline.
         SynchronizationContext.SetSynchronizationContext(null);
-        var duplex = new MeshProxy.Testing.InMemoryDuplex(1 << 22);
+        var duplex = new InMemoryDuplex(1 << 22);
         Connection = new Http2ClientConnection(duplex.Client.Input, duplex.Client.Output, options ?? new Http2Options(), this);
         Peer = new RawPeer(duplex.Server);
         Run = Connection.RunAsync();
         if (greet)
         {
-            Peer.Send(RawPeer.Settings, 0, 0, settings);
-            Peer.Send(RawPeer.Settings, 1, 0);
+            Peer.Send(Settings, 0, 0, settings);
+            Peer.Send(Settings, 1, 0);
             Peer.Receive();
             Capacity = 0;
         }

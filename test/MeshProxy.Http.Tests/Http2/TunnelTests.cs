@@ -121,7 +121,7 @@ public sealed class TunnelTests
         var server = new ServerUnderTest(options: extended ? s_extended : null);
         server.Peer.Send(Headers, 4, 1, block);
         var frame = server.Peer.Receive().Single();
-        Assert.That((frame.Type, frame.StreamId, frame.Code), Is.EqualTo((Reset, 1, (uint)Http2ErrorCode.ProtocolError)));
+        Assert.That((frame.Type, frame.Stream, frame.Code), Is.EqualTo((Reset, 1, (uint)Http2ErrorCode.ProtocolError)));
         Assert.That(server.Connection.TotalExchanges, Is.Zero);
     }
 

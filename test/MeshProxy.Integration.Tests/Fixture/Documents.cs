@@ -45,7 +45,10 @@ internal static class Documents
 
         """;
 
-    public static string HttpGateway(int port) =>
+    public static string HttpGateway(int port) => Gateway($"name: http, port: {port}, protocol: HTTP");
+
+    /// <summary>The Gateway "edge" on loopback; listeners are what stands between their braces.</summary>
+    public static string Gateway(params string[] listeners) =>
         $$"""
         apiVersion: gateway.networking.k8s.io/v1
         kind: Gateway
@@ -54,19 +57,19 @@ internal static class Documents
           gatewayClassName: meshproxy
           addresses: [{type: IPAddress, value: 127.0.0.1}]
           listeners:
-          - {name: http, port: {{port}}, protocol: HTTP}
+        {{string.Join('\n', listeners.Select(listener => $"  - {{{listener}}}"))}}
         ---
 
         """;
 
-    /// <summary>An HTTPRoute from the Gateway "edge", everything to one service.</summary>
-    public static string Route(string service, int port = 80) =>
+    /// <summary>An HTTPRoute from the Gateway "edge", or one listener of it, everything to one service.</summary>
+    public static string Route(string service, int port = 80, string? listener = null) =>
         $$"""
         apiVersion: gateway.networking.k8s.io/v1
         kind: HTTPRoute
         metadata: {name: {{service}}, namespace: shop}
         spec:
-          parentRefs: [{name: edge}]
+          parentRefs: [{name: edge{{(listener is null ? "" : $", sectionName: {listener}")}}}]
           rules:
           - backendRefs: [{name: {{service}}, port: {{port}}}]
         ---

@@ -2,7 +2,7 @@ namespace MeshProxy.Http.Http2.Hpack;
 
 /// <summary>
 /// The Huffman code of RFC 7541 appendix B. It is canonical (codes of one length are consecutive, in symbol order), so the lengths alone define it.
-/// Decoding looks nine bits up at once, which covers every letter and digit, and finds longer codes by comparing with the first code of each length.
+/// Only decoding is here: we never send it (see <see cref="HpackEncoder"/>). It looks nine bits up at once, which covers every letter and digit, and finds longer codes by comparing with the first code of each length.
 /// </summary>
 internal static class Huffman
 {
@@ -10,7 +10,6 @@ internal static class Huffman
     private const int FastBits = 9;
     private const int LongestCode = 30;
 
-    private static readonly uint[] s_codes = new uint[257];
     private static readonly ushort[] s_fast = new ushort[1 << FastBits];
     private static readonly uint[] s_limits = new uint[LongestCode + 1];
     private static readonly int[] s_offsets = new int[LongestCode + 1];
@@ -31,7 +30,6 @@ internal static class Huffman
                     continue;
                 }
 
-                s_codes[symbol] = code;
                 s_symbols[position++] = (ushort)symbol;
                 if (length <= FastBits)
                 {
@@ -121,45 +119,5 @@ internal static class Huffman
             bits <<= length;
             available -= length;
         }
-    }
-
-    /// <summary>Length of <paramref name="source"/> when encoded, in bytes.</summary>
-    public static int EncodedLength(ReadOnlySpan<byte> source)
-    {
-        var lengths = Lengths;
-        var bits = 0L;
-        foreach (var b in source)
-        {
-            bits += lengths[b];
-        }
-
-        return (int)((bits + 7) / 8);
-    }
-
-    /// <summary>Encodes into <paramref name="target"/>, which has room for <see cref="EncodedLength"/>.</summary>
-    /// <returns>How many bytes were written.</returns>
-    public static int Encode(ReadOnlySpan<byte> source, Span<byte> target)
-    {
-        var lengths = Lengths;
-        ulong bits = 0;
-        var pending = 0;
-        var written = 0;
-        foreach (var b in source)
-        {
-            bits = (bits << lengths[b]) | s_codes[b];
-            pending += lengths[b];
-            while (pending >= 8)
-            {
-                pending -= 8;
-                target[written++] = (byte)(bits >> pending);
-            }
-        }
-
-        if (pending > 0)
-        {
-            target[written++] = (byte)((bits << (8 - pending)) | (0xffUL >> pending));
-        }
-
-        return written;
     }
 }
