@@ -1,4 +1,7 @@
+using System.Buffers;
+using System.Globalization;
 using System.Runtime.CompilerServices;
+using System.Text;
 using MeshProxy.DataPlane.Failures;
 using MeshProxy.DataPlane.Routing;
 using MeshProxy.DataPlane.Transport;
@@ -7,7 +10,7 @@ using MeshProxy.Http.Fields;
 
 namespace MeshProxy.DataPlane.Forwarding;
 
-// What the proxy answers itself: failures, redirects and preflights.
+// What the proxy answers itself: failures, redirects, preflights, and requests that were to go no further.
 internal sealed partial class Forwarder
 {
     private Failure TooLarge(string detail) => new(
@@ -32,12 +35,29 @@ internal sealed partial class Forwarder
         _record.Status = await LocalReply.WriteAsync(_downstream, failure, _connection.TellsDetail, _caller, _cors.Policy, _cors.Origin);
     }
 
-    /// <summary>Answers by filters alone: a preflight, or a redirect.</summary>
-    private async ValueTask AnswerAsync(MessageFilters filters, RouteMatch match)
+    private enum OwnAnswer
+    {
+        None,
+        ByFilters,
+        AsLastRecipient,
+    }
+
+    /// <summary>Answers a preflight, a request that is redirected, or one that was to go no further.</summary>
+    private async ValueTask AnswerAsync(OwnAnswer answer, MessageFilters filters, RouteMatch match)
     {
         var request = _downstream.Request;
         var head = _downstream.Response;
-        if (filters.Cors is { } cors && CorsPolicy.IsPreflight(request))
+        byte[] body = [];
+        if (answer == OwnAnswer.AsLastRecipient)
+        {
+            head.Clear();
+            head.Status = 200;
+            body = MaxForwards.Answer(request, head.Fields);
+            head.ContentLength = body.Length;
+            head.Fields.Add(KnownField.ContentLength, Encoding.ASCII.GetBytes(body.Length.ToString(CultureInfo.InvariantCulture)));
+            _cors.Apply(head.Fields);
+        }
+        else if (filters.Cors is { } cors && CorsPolicy.IsPreflight(request))
         {
             cors.Answer(request, head);
         }
@@ -55,7 +75,12 @@ internal sealed partial class Forwarder
         }
 
         _record.Status = head.Status;
-        _downstream.WriteHead(head);
+        if (_downstream.WriteHead(head) && body.Length > 0)
+        {
+            await _downstream.WriteBodyAsync(new ReadOnlySequence<byte>(body), endStream: true);
+            _record.BytesSent = body.Length;
+        }
+
         await _downstream.FlushAsync();
         await EndRequestBodyAsync();
     }

@@ -10,8 +10,12 @@ namespace MeshProxy.DataPlane.Forwarding;
 // 2 prepare: a backend of the rule, what its filters make of the request, what the exchange may take. Nothing has been sent anywhere yet.
 internal sealed partial class Forwarder
 {
-    private Failure Prepare(RouteMatch match, out RouteBackend? backend)
+    /// <param name="match">The rule that takes the request.</param>
+    /// <param name="backend">Where it goes.</param>
+    /// <param name="answer">Who answers instead.</param>
+    private Failure Prepare(RouteMatch match, out RouteBackend? backend, out OwnAnswer answer)
     {
+        answer = OwnAnswer.None;
         var request = _downstream.Request;
         var rule = match.Rule!;
         _record.Route = rule.RouteId;
@@ -25,7 +29,21 @@ internal sealed partial class Forwarder
         _cors.Begin(backend.Filters.Cors, request);
         if (backend.Filters.Answers(request))
         {
+            answer = OwnAnswer.ByFilters;
             return default;
+        }
+
+        if (request.Method is RequestMethod.Options or RequestMethod.Trace)
+        {
+            switch (MaxForwards.Step(request.Fields))
+            {
+                case MaxForwardsVerdict.EndsHere:
+                    answer = OwnAnswer.AsLastRecipient;
+                    return default;
+                case MaxForwardsVerdict.Malformed:
+                    return new Failure(FailureCause.DownstreamProtocolError, FailureStage.Downstream, RetrySafety.Never, Initiator.Peer,
+                        "malformed_max_forwards: Max-Forwards is digits and stands there once");
+            }
         }
 
         if (backend.Cluster is null)

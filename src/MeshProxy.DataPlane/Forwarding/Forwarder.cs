@@ -126,10 +126,10 @@ internal sealed partial class Forwarder : IExchangeObserver
         {
             _traffic = decision.Traffic!;
             _times.SetIdle(_traffic.StreamIdleTimeout ?? _services.Limits.StreamIdleTimeout);
-            failure = Prepare(decision.Match, out backend);
-            if (!failure.IsFailure && backend!.Filters.Answers(request))
+            failure = Prepare(decision.Match, out backend, out var answer);
+            if (answer != OwnAnswer.None)
             {
-                await AnswerAsync(backend.Filters, decision.Match);
+                await AnswerAsync(answer, backend!.Filters, decision.Match);
                 return;
             }
         }

@@ -102,6 +102,12 @@ internal sealed class ClientTraffic
             request.EndsStream = true;
         }
 
+        if (request is { Method: RequestMethod.Trace, EndsStream: false })
+        {
+            // It would come back to whoever asked (RFC 9110 section 9.3.8). The HTTP/1.1 codec has refused it already.
+            return Refuse(FailureCause.DownstreamProtocolError, "trace_with_body: TRACE has no content");
+        }
+
         if (request.ContentLength > MaxRequestBodyBytes)
         {
             return BodyTooLarge();
