@@ -443,7 +443,7 @@ internal sealed class RouteCompiler
     [
         .. filters.Select(filter => filter switch
         {
-            RedirectConfig { Scheme: null, Port: null } redirect => redirect with { Port = port },
+            RedirectConfig { Scheme: null, Port: null } redirect => redirect with { Port = port, IsListenerPort = true },
             MirrorRef { Backend: var backend } mirror => Resolve(route, backend).Reason is null && _policies.OfService(backend.Name) is null
                 ? new MirrorConfig(new ClusterId(backend.Name, backend.Port!.Value), mirror.Numerator, mirror.Denominator)
                 : null,

@@ -329,7 +329,7 @@ internal sealed class MessageReader
                     redirect.HasHostname ? Hostname(redirect.Hostname, field + ".redirect.hostname") : null,
                     Rewrite(redirect.Path, field + ".redirect.path"),
                     redirect.HasPort ? Port(redirect.Port, field + ".redirect.port") : null,
-                    Count(redirect.Status, field + ".redirect.status", 300, 399));
+                    Count(redirect.Status, field + ".redirect.status", 300, 399)) { IsListenerPort = redirect.IsListenerPort };
             case Wire.HttpFilter.FilterOneofCase.UrlRewrite:
                 return new UrlRewriteConfig(
                     message.UrlRewrite.HasHostname ? Hostname(message.UrlRewrite.Hostname, field + ".url_rewrite.hostname") : null,

@@ -313,7 +313,7 @@ internal static class MessageWriter
                 written.Remove.AddRange(modifier.Remove);
                 return new Wire.HttpFilter { HeaderModifier = written };
             case RedirectConfig redirect:
-                var answer = new Wire.Redirect { Status = (uint)redirect.Status, Path = Write(redirect.Path) };
+                var answer = new Wire.Redirect { Status = (uint)redirect.Status, Path = Write(redirect.Path), IsListenerPort = redirect.IsListenerPort };
                 if (redirect.Scheme is not null)
                 {
                     answer.Scheme = redirect.Scheme;

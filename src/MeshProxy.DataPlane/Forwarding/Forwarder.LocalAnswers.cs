@@ -68,7 +68,7 @@ internal sealed partial class Forwarder
             head.Status = redirect.Status;
             head.EndsStream = true;
             head.ContentLength = 0;
-            redirect.AddLocation(request, match.MatchedPrefix, head.Fields);
+            redirect.AddLocation(request, match.MatchedPrefix, head.Fields, _record.ClientScheme);
             head.Fields.Add(KnownField.ContentLength, "0"u8);
             filters.Apply(head);
             _cors.Apply(head.Fields);

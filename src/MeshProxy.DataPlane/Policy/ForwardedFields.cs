@@ -11,7 +11,7 @@ namespace MeshProxy.DataPlane.Policy;
 /// <summary>
 /// Where a request came from: X-Forwarded-For, -Proto and -Host, and Forwarded (RFC 7239). Every proxy adds its own peer at the right, so that only as many
 /// elements from the right can be believed as there are proxies of ours in front; the leftmost of those is the client. A list that is shorter did not come
-/// through all of them: nothing in it is believed.
+/// through all of them: nothing in it is believed. Where it is believed, so is the scheme that the same proxies tell: redirects are made with it.
 /// </summary>
 internal sealed class ForwardedFields(ForwardedConfig config)
 {
@@ -44,7 +44,9 @@ internal sealed class ForwardedFields(ForwardedConfig config)
             isTrusted = count >= config.TrustedHops;
             if (isTrusted)
             {
-                record.SetClient(AddressOf(Element(fields, _chain, count - config.TrustedHops), _chain));
+                var client = Element(fields, _chain, count - config.TrustedHops);
+                record.SetClient(AddressOf(client, _chain));
+                record.SetClientScheme(SchemeOf(client, fields));
             }
         }
 
@@ -242,7 +244,7 @@ internal sealed class ForwardedFields(ForwardedConfig config)
     /// <summary>The IP address that an element names; empty when it names none ("unknown", an obfuscated name, nonsense).</summary>
     private static ReadOnlySpan<byte> AddressOf(ReadOnlySpan<byte> element, KnownField list)
     {
-        var node = list == KnownField.Forwarded ? ForOf(element) : element;
+        var node = list == KnownField.Forwarded ? ParameterOf(element, "for"u8) : element;
         if (!node.IsEmpty && node[0] == (byte)'[')
         {
             var close = node.IndexOf((byte)']');
@@ -256,14 +258,21 @@ internal sealed class ForwardedFields(ForwardedConfig config)
         return IPAddress.IsValidUtf8(node) ? node : default;
     }
 
-    private static ReadOnlySpan<byte> ForOf(ReadOnlySpan<byte> element)
+    /// <summary>What the proxy that met the client says it spoke; empty when it does not say, or says several things. X-Forwarded-Proto is no list: a proxy
+    /// behind the first one hands on what came.</summary>
+    private ReadOnlySpan<byte> SchemeOf(ReadOnlySpan<byte> client, FieldMap fields) =>
+        _chain == KnownField.Forwarded ? ParameterOf(client, "proto"u8)
+        : fields.CountOf(KnownField.XForwardedProto) == 1 && fields.TryGet(KnownField.XForwardedProto, out var told) ? told
+        : default;
+
+    private static ReadOnlySpan<byte> ParameterOf(ReadOnlySpan<byte> element, ReadOnlySpan<byte> name)
     {
         while (!element.IsEmpty)
         {
             var pair = Next(ref element, (byte)';', isQuoted: true);
-            if (pair.Length > 4 && pair[3] == (byte)'=' && Ascii.EqualsIgnoreCase(pair[..3], "for"u8))
+            if (pair.Length > name.Length + 1 && pair[name.Length] == (byte)'=' && Ascii.EqualsIgnoreCase(pair[..name.Length], name))
             {
-                var value = pair[4..];
+                var value = pair[(name.Length + 1)..];
                 return value.Length > 1 && value[0] == (byte)'"' && value[^1] == (byte)'"' ? value[1..^1] : value;
             }
         }

@@ -23,9 +23,11 @@ internal sealed class Redirect(RedirectConfig config)
     /// <param name="request">What is redirected.</param>
     /// <param name="matchedPrefix">The length of the prefix that the rule matched.</param>
     /// <param name="answer">The answer's fields.</param>
-    public void AddLocation(RequestHead request, int matchedPrefix, FieldMap answer)
+    /// <param name="clientScheme">The scheme that the client used, where a trusted proxy in front told it; empty: it is the connection's.</param>
+    public void AddLocation(RequestHead request, int matchedPrefix, FieldMap answer, ReadOnlySpan<byte> clientScheme = default)
     {
-        var scheme = _scheme ?? request.Scheme;
+        var isTold = !clientScheme.IsEmpty;
+        var scheme = _scheme is not null ? _scheme : isTold ? clientScheme : request.Scheme;
         var host = _hostname ?? Authorities.WithoutPort(request.Authority);
         var length = scheme.Length + 3 + host.Length + LongestPort + (_path?.MaxLength(request.Path) ?? request.Path.Length);
         var buffer = ArrayPool<byte>.Shared.Rent(length);
@@ -34,8 +36,8 @@ internal sealed class Redirect(RedirectConfig config)
         end = Append(host, buffer, end);
 
         // A port is told only where it is not what the scheme implies. One that is not set is what the new scheme implies; the listener's stands in the
-        // configuration already.
-        var port = config.Port ?? (_scheme is not null ? 0 : Authorities.PortOf(request.Authority));
+        // configuration already. A client that came through a proxy has not dialed that one: its own stands in Host.
+        var port = config.Port is { } set && !(isTold && config.IsListenerPort) ? set : _scheme is not null ? 0 : Authorities.PortOf(request.Authority);
         if (port != 0 && port != (scheme.SequenceEqual("https"u8) ? 443 : 80))
         {
             buffer[end++] = (byte)':';

@@ -1,3 +1,4 @@
+using System.Text;
 using MeshProxy.DataPlane.Failures;
 using MeshProxy.Http;
 
@@ -24,6 +25,7 @@ internal sealed class RequestRecord
     private int _pathLength;
     private int _authorityLength;
     private int _clientLength;
+    private bool? _clientIsHttps;
 
     /// <summary>Which way it goes.</summary>
     public Direction Direction { get; private set; }
@@ -91,6 +93,18 @@ internal sealed class RequestRecord
     /// <summary>The client's address where trusted proxies told it; empty: the connection's source is the client.</summary>
     public ReadOnlySpan<byte> Client => _client.AsSpan(0, _clientLength);
 
+    /// <summary>The scheme that the client used, where trusted proxies told it; empty: it is the connection's.</summary>
+    public ReadOnlySpan<byte> ClientScheme => _clientIsHttps switch
+    {
+        true => "https"u8,
+        false => "http"u8,
+        null => default,
+    };
+
+    /// <summary>Takes the client's scheme; what is neither of HTTP's (in any case, RFC 3986 section 3.1) is none.</summary>
+    public void SetClientScheme(ReadOnlySpan<byte> scheme) =>
+        _clientIsHttps = Ascii.EqualsIgnoreCase(scheme, "https"u8) ? true : Ascii.EqualsIgnoreCase(scheme, "http"u8) ? false : null;
+
     /// <summary>Takes the client's address; one that is longer than any address is none.</summary>
     public void SetClient(ReadOnlySpan<byte> address)
     {
@@ -120,6 +134,7 @@ internal sealed class RequestRecord
         BytesReceived = BytesSent = 0;
         GrpcMessagesReceived = GrpcMessagesSent = 0;
         _clientLength = 0;
+        _clientIsHttps = null;
         IsOpen = true;
 
         var path = head.Path;

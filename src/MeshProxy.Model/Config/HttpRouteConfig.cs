@@ -99,7 +99,11 @@ public sealed record HeaderModifierConfig(
     ImmutableArray<string> Remove) : HttpFilterConfig;
 
 /// <summary>Gateway API RequestRedirect; null parts keep the request's.</summary>
-public sealed record RedirectConfig(string? Scheme, string? Hostname, PathRewriteConfig? Path, int? Port, int Status) : HttpFilterConfig;
+public sealed record RedirectConfig(string? Scheme, string? Hostname, PathRewriteConfig? Path, int? Port, int Status) : HttpFilterConfig
+{
+    /// <summary>The port is the listener's own, because the filter names none: a client that came through a trusted proxy has dialed another one.</summary>
+    public bool IsListenerPort { get; init; }
+}
 
 /// <summary>Gateway API URLRewrite.</summary>
 public sealed record UrlRewriteConfig(string? Hostname, PathRewriteConfig? Path) : HttpFilterConfig;

@@ -256,7 +256,8 @@ public class CompilerTests
             spec: {parentRefs: [{name: edge, namespace: infra, sectionName: shop}], rules: [{filters: [{type: RequestRedirect, {{redirect}}}]}]}
             """);
         var rule = mesh.Gateways[new("infra", "edge")][0].HttpRoutes.Single().Rules.Single();
-        Assert.That(((RedirectConfig)rule.Filters.Single()).Port, Is.EqualTo(port));
+        var compiled = (RedirectConfig)rule.Filters.Single();
+        Assert.That((compiled.Port, compiled.IsListenerPort), Is.EqualTo((port, port == 80)));
     }
 
     [Test]

@@ -231,6 +231,16 @@ public class MappingTests
         });
     }
 
+    [Test]
+    public void A_redirect_s_port_says_whose_it_is([Values] bool isListeners)
+    {
+        var message = ConfigMapping.ToProto(Destination);
+        message.Ports[0].HttpRoutes[0].Rules[0].Filters[1].Redirect.IsListenerPort = isListeners;
+        Assert.That(ConfigMapping.TryToModel(message, out var read, out _, out _), Is.True);
+        Assert.That(((RedirectConfig)read!.Ports[0].HttpRoutes[0].Rules[0].Filters[1]).IsListenerPort, Is.EqualTo(isListeners));
+        Assert.That(ConfigMapping.ToProto(read), Is.EqualTo(message));
+    }
+
     /// <summary>The bytes of version 0.1. A row that fails says that older sidecars would read something else: numbers and types of fields never change.</summary>
     [Test]
     public void Golden_messages_stay_as_they_are([Values("destination", "endpoints", "inbound", "listener", "listener-passthrough", "destination-tls", "destination-backend-tls", "listener-traffic", "inbound-traffic", "destination-traffic")] string name)

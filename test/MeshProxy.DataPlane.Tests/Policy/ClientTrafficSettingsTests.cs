@@ -56,6 +56,45 @@ internal sealed class ClientTrafficSettingsTests
         Assert.That((await proxy.AccessAsync()).TryGetProperty("client.ip", out _), Is.False, "nobody told it this time");
     }
 
+    [TestCase(1, "https", "https://shop.example/there")]
+    [TestCase(1, null, "http://shop.example:8080/there")]
+    [TestCase(0, "https", "http://shop.example:8080/there")]
+    public async Task A_redirect_that_names_no_scheme_has_the_one_that_a_trusted_proxy_tells(int hops, string? proto, string location)
+    {
+        var route = Configs.Route(new HttpRouteRuleConfig
+        {
+            Name = "0",
+            Filters = [new RedirectConfig(null, null, new PathRewriteConfig(false, "/there"), 8080, 302) { IsListenerPort = true }],
+        });
+        var config = Configs.Gateway([route], []);
+        var traffic = new ClientTrafficConfig { Forwarded = new ForwardedConfig(ForwardedMode.Replace, ForwardedFormat.XForwarded, hops) };
+        await using var proxy = await TestProxy.StartAsync(config with { Listeners = [config.Listeners[0] with { ClientTraffic = traffic }] });
+        var fields = "X-Forwarded-For: 192.0.2.7\r\n" + (proto is null ? "" : $"X-Forwarded-Proto: {proto}\r\n");
+        foreach (var version in (string[])["1.1", "2.0"])
+        {
+            using var client = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false })
+            {
+                BaseAddress = new Uri($"http://{proxy.EndPoint()}"),
+                DefaultRequestVersion = Version.Parse(version),
+                DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
+                DefaultRequestHeaders = { Host = "shop.example" },
+            };
+            foreach (var line in fields.Split("\r\n", StringSplitOptions.RemoveEmptyEntries))
+            {
+                client.DefaultRequestHeaders.TryAddWithoutValidation(line.Split(": ")[0], line.Split(": ")[1]);
+            }
+
+            var response = await client.GetAsync("/");
+            Assert.That(((int)response.StatusCode, response.Headers.Location?.OriginalString), Is.EqualTo((302, location)), version);
+        }
+
+        // On the same connection nobody is remembered.
+        await using var wire = await proxy.DialAsync();
+        await wire.SendAsync($"GET / HTTP/1.1\r\nHost: shop.example\r\n{fields}\r\nGET / HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+        Assert.That((await wire.ReadResponseAsync()).Fields["location"], Is.EqualTo(location));
+        Assert.That((await wire.ReadResponseAsync()).Fields["location"], Is.EqualTo("http://shop.example:8080/there"));
+    }
+
     [Test]
     public async Task Via_names_the_proxy_and_the_version_it_received_in_both_directions()
     {

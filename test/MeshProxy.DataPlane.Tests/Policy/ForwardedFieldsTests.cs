@@ -66,6 +66,30 @@ internal sealed class ForwardedFieldsTests
         Assert.That(Values(head, KnownField.XForwardedProto), Is.EqualTo(new[] { "http" }));
     }
 
+    [TestCase(ForwardedFormat.XForwarded, 1, "https", "https")]
+    [TestCase(ForwardedFormat.XForwarded, 1, "HTTP", "http")]
+    [TestCase(ForwardedFormat.XForwarded, 1, "wss", "")]
+    [TestCase(ForwardedFormat.XForwarded, 1, "https, http", "")]
+    [TestCase(ForwardedFormat.XForwarded, 1, "", "")]
+    [TestCase(ForwardedFormat.XForwarded, 0, "https", "")]
+    [TestCase(ForwardedFormat.XForwarded, 2, "https", "")]
+    [TestCase(ForwardedFormat.Both, 1, "https", "https")]
+    [TestCase(ForwardedFormat.Forwarded, 1, "for=1.1.1.1;proto=https", "https")]
+    [TestCase(ForwardedFormat.Forwarded, 1, "for=1.1.1.1;Proto=\"https\", for=2.2.2.2;proto=http", "http")]
+    [TestCase(ForwardedFormat.Forwarded, 2, "for=1.1.1.1;Proto=\"https\", for=2.2.2.2;proto=http", "https")]
+    [TestCase(ForwardedFormat.Forwarded, 1, "for=1.1.1.1", "")]
+    [TestCase(ForwardedFormat.Forwarded, 0, "for=1.1.1.1;proto=https", "")]
+    public void The_client_s_scheme_is_what_trusted_proxies_tell(ForwardedFormat format, int hops, string told, string scheme)
+    {
+        foreach (var mode in Enum.GetValues<ForwardedMode>())
+        {
+            var (_, record) = Apply(
+                new ForwardedConfig(mode, format, hops), Peer,
+                format == ForwardedFormat.Forwarded ? [("forwarded", told), ("x-forwarded-proto", "https")] : [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", told), ("forwarded", "for=1.1.1.1;proto=https")]);
+            Assert.That(Encoding.ASCII.GetString(record.ClientScheme), Is.EqualTo(scheme), mode.ToString());
+        }
+    }
+
     [TestCase(0, "for=1.1.1.1", "for=10.0.0.9;host=\"shop.example\";proto=http", "")]
     [TestCase(1, "for=1.1.1.1", "for=1.1.1.1, for=10.0.0.9;host=\"shop.example\";proto=http", "1.1.1.1")]
     [TestCase(1, "for=1.1.1.1, For=\"[2001:db8::1]:443\";by=x", "For=\"[2001:db8::1]:443\";by=x, for=10.0.0.9;host=\"shop.example\";proto=http", "2001:db8::1")]

@@ -69,6 +69,22 @@ internal sealed class MessageFiltersTests
         Assert.That(Encoding.ASCII.GetString(location), Is.EqualTo(expected));
     }
 
+    // What the client used as a trusted proxy tells it, the authority; scheme and port of the filter, whether the port is only the listener's.
+    [TestCase("https", "a.example", null, 8080, true, "https://a.example/foo?x=1")]
+    [TestCase("https", "a.example:8443", null, 8080, true, "https://a.example:8443/foo?x=1")]
+    [TestCase("http", "a.example:8081", null, 8080, true, "http://a.example:8081/foo?x=1")]
+    [TestCase("https", "a.example", null, 8443, false, "https://a.example:8443/foo?x=1")]
+    [TestCase("https", "a.example", "http", null, false, "http://a.example/foo?x=1")]
+    [TestCase("", "a.example", null, 8080, true, "http://a.example:8080/foo?x=1")]
+    public void A_redirect_goes_by_what_a_trusted_proxy_tells(string told, string authority, string? newScheme, int? port, bool isListeners, string expected)
+    {
+        var fields = new FieldMap();
+        new Redirect(new RedirectConfig(newScheme, null, null, port, 302) { IsListenerPort = isListeners })
+            .AddLocation(Request("http", authority, "/foo?x=1"), 0, fields, Encoding.ASCII.GetBytes(told));
+        Assert.That(fields.TryGet(KnownField.Location, out var location), Is.True);
+        Assert.That(Encoding.ASCII.GetString(location), Is.EqualTo(expected));
+    }
+
     [Test]
     public void Applying_filters_allocates_nothing()
     {
