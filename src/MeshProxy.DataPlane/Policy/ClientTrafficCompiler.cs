@@ -1,4 +1,5 @@
 using MeshProxy.DataPlane.Telemetry;
+using MeshProxy.Http;
 using MeshProxy.Http.Http1;
 using MeshProxy.Http.Http2;
 using MeshProxy.Model.Config;
@@ -18,7 +19,7 @@ internal sealed class ClientTrafficCompiler
     public ClientTrafficCompiler(TimeProvider time, Http2ErrorReporter? onError = null, Action<string>? onAbuse = null)
     {
         _http = new Http1ServerOptions { Date = new DateField(time) };
-        _mesh = new Http2Options { Limits = Http2Limits.Mesh, TimeProvider = time, OnError = onError, OnAbuse = onAbuse };
+        _mesh = new Http2Options { Limits = Http2Limits.Mesh, TimeProvider = time, Date = _http.Date, OnError = onError, OnAbuse = onAbuse };
         _defaults = [.. Enum.GetValues<Direction>().Select(direction => Make(ClientTrafficConfig.Default, direction))];
     }
 

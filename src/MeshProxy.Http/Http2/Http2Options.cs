@@ -15,6 +15,9 @@ public sealed record Http2Options
     /// <summary>The clock: for round-trip times alone; timeouts are judged by the owner's tick.</summary>
     public TimeProvider TimeProvider { get; init; } = TimeProvider.System;
 
+    /// <summary>What a server adds to final responses that came without a Date (RFC 9110 section 6.6.1); null: nothing.</summary>
+    public DateField? Date { get; init; }
+
     /// <summary>Told about errors.</summary>
     public Http2ErrorReporter? OnError { get; init; }
 

@@ -1,4 +1,5 @@
 using System.IO.Pipelines;
+using MeshProxy.Http.Fields;
 
 namespace MeshProxy.Http.Http2;
 
@@ -278,6 +279,10 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
         if (answer is not null)
         {
             answer.Status = 431;
+            if (Engine.Options.Date is { } date)
+            {
+                answer.Fields.Add(KnownField.Date, date.Value);
+            }
         }
 
         var body = RejectionObserver is { } observer ? observer.OnRejected(this, exchange.Request, answer, Engine.Fields.Detail) : default;

@@ -146,6 +146,11 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
     private bool Write(ResponseHead head, bool endStream, bool isFinal)
     {
         var connection = Stream.Connection;
+        if (isFinal && !head.IsTunnel && connection.Options.Date is { } date && !head.Fields.Contains(KnownField.Date))
+        {
+            head.Fields.Add(KnownField.Date, date.Value);
+        }
+
         if (!connection.PeerTakes(head))
         {
             if (isFinal)

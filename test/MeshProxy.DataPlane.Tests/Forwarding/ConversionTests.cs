@@ -69,6 +69,64 @@ internal sealed class ConversionTests
         }
     }
 
+    // RFC 9110 section 6.6.1: whoever forwards a response without Date says when it came; one that is there stays.
+    [TestCaseSource(nameof(Pairs))]
+    public async Task A_response_without_Date_gets_one(string version, AppProtocol protocol)
+    {
+        var served = 0;
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            if (protocol == AppProtocol.Http)
+            {
+                while (await wire.ReadRequestAsync() is not null)
+                {
+                    await wire.SendAsync(ScriptedServer.Ok("", served++ == 0 ? "" : "Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n"));
+                }
+
+                return;
+            }
+
+            await wire.AcceptHttp2Async();
+            while (true)
+            {
+                var head = await wire.ReadFrameAsync(Frame.Headers);
+                (string, string)[] date = served++ == 0 ? [] : [("date", "Tue, 15 Nov 1994 08:12:31 GMT")];
+                await wire.SendFrameAsync(Frame.Headers, 5, head.Stream, Wire.Block([(":status", "200"), .. date]));
+            }
+        });
+        var cluster = Configs.Cluster(protocol: protocol);
+        var route = Configs.Route(Configs.Rule(cluster.Id) with { Matches = [Configs.Prefix("/app")] });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway([route], [cluster], Configs.Set(cluster.Id, server.EndPoint)));
+        using var client = ForeignServer.Client(proxy.EndPoint(), version);
+        Assert.That((await client.GetAsync("/app")).Headers.Date, Is.EqualTo(DateTimeOffset.UtcNow).Within(TimeSpan.FromMinutes(1)));
+        Assert.That((await client.GetAsync("/app")).Headers.Date, Is.EqualTo(new DateTimeOffset(1994, 11, 15, 8, 12, 31, TimeSpan.Zero)));
+        Assert.That((await client.GetAsync("/none")).Headers.Date, Is.EqualTo(DateTimeOffset.UtcNow).Within(TimeSpan.FromMinutes(1)), "a reply of our own");
+    }
+
+    // RFC 9110 sections 9.3.2, 15.3.5 and 15.4.5: there is no content, whatever Content-Length says.
+    [TestCase("HEAD", "200", "5")]
+    [TestCase("GET", "204", null)]
+    [TestCase("GET", "304", "5")]
+    public async Task Content_where_there_is_none_goes_no_further(string method, string status, string? length)
+    {
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.AcceptHttp2Async();
+            var head = await wire.ReadFrameAsync(Frame.Headers);
+            (string, string)[] fields = length is null ? [] : [("content-length", length)];
+            await wire.SendFrameAsync(Frame.Headers, 4, head.Stream, Wire.Block([(":status", status), .. fields]));
+            await wire.SendFrameAsync(Frame.Data, 1, head.Stream, "12345"u8.ToArray());
+            await wire.ReadToEndAsync();
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(protocol: AppProtocol.Http2), server.EndPoint));
+        await using var client = await proxy.DialAsync();
+        await client.BeginHttp2Async();
+        await client.SendFrameAsync(Frame.Headers, 5, 1, Wire.Block((":method", method), (":scheme", "http"), (":authority", "a"), (":path", "/")));
+        var end = await client.ReadFrameAsync(Frame.Data, Frame.Reset);
+        Assert.That(end.Type, Is.EqualTo(Frame.Reset));
+        Assert.That((await proxy.AccessAsync()).GetProperty("meshproxy.flags").GetString(), Is.EqualTo("UPE"));
+    }
+
     [TestCaseSource(nameof(Pairs))]
     public async Task Both_directions_stream_at_the_same_time(string version, AppProtocol protocol)
     {

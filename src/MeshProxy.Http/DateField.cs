@@ -1,6 +1,6 @@
 using System.Buffers.Text;
 
-namespace MeshProxy.Http.Http1;
+namespace MeshProxy.Http;
 
 /// <summary>The Date field's value (RFC 9110 section 5.6.7), formatted once a second and shared by everything that has the same clock.</summary>
 public sealed class DateField
