@@ -31,9 +31,9 @@ internal static class LocalReply
             head.Fields.Add(KnownField.MeshFailure, Encoding.UTF8.GetBytes(FailureField.Format(failure)));
         }
 
-        if (failure.Cause == FailureCause.BodyTooLarge && downstream.Request.Version != HttpProtocolVersion.Http2)
+        if (failure.Cause is FailureCause.BodyTooLarge or FailureCause.StreamIdle && downstream.Request.Version != HttpProtocolVersion.Http2)
         {
-            // The rest of the body is not read: a client that is not told would send its next request behind it (RFC 9110 section 15.5.14).
+            // The rest of the body is not read: a client that is not told would send its next request behind it (RFC 9110 sections 15.5.9 and 15.5.14).
             head.Fields.Add(KnownField.Connection, "close"u8);
         }
 

@@ -229,6 +229,7 @@ internal sealed class FlagTests
             Assert.That(answer.IsCompleted, Is.False);
             time.Advance(TimeSpan.FromSeconds(1.2));
             Assert.That(((await answer).Status, (await answer).Flag), Is.EqualTo((status, flag)));
+            Assert.That((await answer).Fields.GetValueOrDefault("connection"), Is.EqualTo(status == 408 ? "close" : null));
         }
     }
 
