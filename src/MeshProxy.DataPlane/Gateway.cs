@@ -171,8 +171,17 @@ internal sealed class Gateway
 
         public override RouteDecision Route(RequestHead request, RequestRecord record)
         {
+            var port = gateway.Port();
+            var host = Authorities.WithoutPort(request.Authority);
+            var section = port?.Find(host);
+            if (section is not null && Info.ServerName is { } name && !Ascii.EqualsIgnoreCase(host, name) && !ReferenceEquals(section, FindByName(port!, name)))
+            {
+                // HTTP/2 clients use a connection for every name in its certificate (RFC 9113 section 9.1.1), and whoever wants to gets a connection by a harmless name.
+                return RouteDecision.Refuse(FailureCause.Misdirected, $"misdirected: the connection was made to {name}, whose listener is not that of the request's host ({section.Id})");
+            }
+
             // On a port that also passes TLS through, a name of such a listener is none of ours.
-            if (gateway.Port()?.Find(Authorities.WithoutPort(request.Authority)) is not { Protocol: ListenerProtocol.Http or ListenerProtocol.Https } section)
+            if (section is not { Protocol: ListenerProtocol.Http or ListenerProtocol.Https })
             {
                 return RouteDecision.Refuse(FailureCause.NoRoute, "no_listener: no listener takes this host");
             }
@@ -186,6 +195,12 @@ internal sealed class Gateway
             return match.Rule is null
                 ? RouteDecision.Refuse(FailureCause.NoRoute, $"no_route: no route of listener {section.Id} matches")
                 : new RouteDecision(match, default, section.Traffic);
+        }
+
+        private static GatewaySection? FindByName(GatewayPort port, string name)
+        {
+            Span<byte> host = stackalloc byte[256];
+            return Encoding.ASCII.TryGetBytes(name, host, out var length) ? port.Find(host[..length]) : null;
         }
     }
 }

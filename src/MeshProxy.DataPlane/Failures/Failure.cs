@@ -65,6 +65,9 @@ public enum FailureCause : byte
     /// <summary>The request's path has no normal form that everybody behind would read alike.</summary>
     PathRefused,
 
+    /// <summary>The request is for another listener than the one that its connection was made to.</summary>
+    Misdirected,
+
     /// <summary>A field's name is not taken by the listener.</summary>
     FieldRefused,
 

@@ -37,6 +37,7 @@ public static class FailureMap
         FailureCause.DownstreamLeft => new(ResponseFlag.DC, 0, 0, false, "the caller left before the response was complete"),
         FailureCause.DownstreamProtocolError => new(ResponseFlag.DPE, 400, 13, false, "the caller broke the protocol"),
         FailureCause.PathRefused => new(ResponseFlag.DPE, 400, 13, false, "the request's path is malformed, or servers would read it in different ways"),
+        FailureCause.Misdirected => new(ResponseFlag.NR, 421, 12, false, "the connection was made to another listener than the one that the request's host names: make a new one"),
         FailureCause.FieldRefused => new(ResponseFlag.DPE, 400, 13, false, "the name of a field is not taken here"),
         FailureCause.UpgradeRefused => new(ResponseFlag.DPE, 501, 12, false, "the protocol that the request asks for is not allowed here"),
         FailureCause.BodyTooLarge => new(ResponseFlag.DPE, 413, 8, false, "the request's body is longer than is taken here"),

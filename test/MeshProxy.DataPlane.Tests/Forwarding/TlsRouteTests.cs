@@ -169,13 +169,51 @@ internal sealed class TlsRouteTests
         await using var proxy = await TestProxy.StartAsync(config with { Endpoints = config.Endpoints.Add(Configs.Id("web"), Configs.Set(Configs.Id("web"), web.EndPoint)) });
         Assert.That((await TlsClient.AskAsync(proxy.EndPoint(), "pay.example.com", _ca)).Greeting, Is.EqualTo("pay pay.example.com"));
         await using var tls = await TlsClient.ConnectAsync(proxy.EndPoint(), "web.example.com", _ca);
-        foreach (var (host, status) in new[] { ("web.example.com", "200"), ("pay.example.com", "404") })
+        foreach (var (host, status) in new[] { ("web.example.com", "200"), ("pay.example.com", "421"), ("none.example.org", "404") })
         {
             await tls.WriteAsync(Encoding.ASCII.GetBytes($"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
             var buffer = new byte[4096];
             var read = await tls.ReadAtLeastAsync(buffer, 12).AsTask().WaitAsync(Wire.Patience);
             Assert.That(Encoding.ASCII.GetString(buffer, 0, read), Does.StartWith("HTTP/1.1 " + status));
         }
+    }
+
+    // RFC 9110 section 15.5.20, and what Gateway API asks for of listeners that share a port.
+    [TestCase("a.example.com", "a.example.com", "200")]
+    [TestCase("a.example.com", "A.Example.com:443", "200")]
+    [TestCase("a.example.com", "b.example.com", "421")]
+    [TestCase("a.example.com", "x.example.com", "421")]
+    [TestCase("x.example.com", "y.example.com", "200")]
+    [TestCase("x.example.com", "a.example.com", "421")]
+    [TestCase("a.example.com", "example.org", "404")]
+    [TestCase(null, "a.example.com", "200")]
+    [TestCase(null, "b.example.com", "200")]
+    public async Task A_request_for_another_listener_than_its_connection_s_is_misdirected(string? serverName, string host, string status)
+    {
+        await using var web = ScriptedServer.Http1(_ => ScriptedServer.Ok("web"));
+        ListenerConfig Https(string hostname) => new()
+        {
+            Id = $"shop/edge/{hostname}",
+            Address = "127.0.0.1",
+            Port = 0,
+            Protocol = ListenerProtocol.Https,
+            Hostname = hostname,
+            Certificates = [Certificate("*.example.com")],
+            HttpRoutes = [Configs.Route(Configs.Rule(Configs.Id("web")))],
+            BackendClusters = [Configs.Cluster("web")],
+        };
+        var config = Gateway([Https("a.example.com"), Https("b.example.com"), Https("*.example.com")]);
+        await using var proxy = await TestProxy.StartAsync(config with { Endpoints = config.Endpoints.Add(Configs.Id("web"), Configs.Set(Configs.Id("web"), web.EndPoint)) });
+        await using var tls = await TlsClient.ConnectAsync(proxy.EndPoint(), serverName, _ca);
+        for (var round = 0; round < 2; round++)
+        {
+            await tls.WriteAsync(Encoding.ASCII.GetBytes($"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            var buffer = new byte[4096];
+            var read = await tls.ReadAtLeastAsync(buffer, 12).AsTask().WaitAsync(Wire.Patience);
+            Assert.That(Encoding.ASCII.GetString(buffer, 0, read), Does.StartWith("HTTP/1.1 " + status));
+        }
+
+        Assert.That((await proxy.AccessAsync()).TryGetProperty("meshproxy.flags", out var flag) ? flag.GetString() : "", Is.EqualTo(status == "200" ? "" : "NR"));
     }
 
     [Test]
