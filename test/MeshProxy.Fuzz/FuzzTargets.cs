@@ -9,6 +9,6 @@ public static class FuzzTargets
     public static IReadOnlyList<FuzzTarget> All =>
     [
         new Http1RequestTarget(), new Http1ResponseTarget(), new ChunkedTarget(), new Http1GeneratedTarget(), new Http1ConnectionTarget(), new HpackDecodeTarget(), new HpackEncodeTarget(), new HuffmanTarget(),
-        new Http2ServerTarget(), new Http2ClientTarget(), new ClientHelloTarget(), new GrpcWebTextTarget(), new PathTarget(),
+        new Http2ServerTarget(), new Http2ClientTarget(), new Http2HeldTarget(), new ClientHelloTarget(), new GrpcWebTextTarget(), new PathTarget(),
     ];
 }

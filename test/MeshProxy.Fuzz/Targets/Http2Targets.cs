@@ -28,7 +28,9 @@ internal static class Http2Input
     ];
 
     /// <summary>The bytes for the wire.</summary>
-    public static byte[] Bytes(byte[] input)
+    /// <param name="input">The input.</param>
+    /// <param name="scale">How many bytes a payload has for each that the input gives it.</param>
+    public static byte[] Bytes(byte[] input, int scale = 1)
     {
         if ((input[0] & 1) == 0)
         {
@@ -49,11 +51,29 @@ internal static class Http2Input
                 payload = s_blocks[(payload.Length > 0 ? payload[0] : 0) % s_blocks.Length];
                 flags &= 0x05;
             }
+            else if (scale > 1 && type is Frame.Data or Frame.Headers or Frame.Continuation)
+            {
+                payload = Enlarge(payload, Math.Min(length * scale, 16_384));
+            }
 
             bytes.AddRange(new Frame(type, flags, stream, payload).Write());
         }
 
         return [.. bytes];
+    }
+
+    // By repeating its end: a field block goes on with the lines that it ends with.
+    private static byte[] Enlarge(byte[] payload, int length)
+    {
+        var larger = new byte[Math.Max(length, payload.Length)];
+        payload.CopyTo(larger, 0);
+        var unit = Math.Clamp(payload.Length, 1, 8);
+        for (var i = Math.Max(payload.Length, unit); i < larger.Length; i++)
+        {
+            larger[i] = larger[i - unit];
+        }
+
+        return larger;
     }
 
     /// <summary>The same bytes in one to three pieces.</summary>
