@@ -1,4 +1,9 @@
+using System.Net.Security;
+using System.Net.Sockets;
 using MeshProxy.DataPlane.Tests.Proxy;
+using MeshProxy.Model;
+using MeshProxy.Model.Config;
+using MeshProxy.Testing;
 
 namespace MeshProxy.DataPlane.Tests.Forwarding;
 
@@ -25,5 +30,31 @@ internal sealed class LastWordsTests
         Assert.That(await client.ReadToEndAsync(), Is.Empty);
         client.Finish();
         await proxy.QuietAsync();
+    }
+
+    [Test]
+    public async Task GOAWAY_arrives_over_TLS_although_an_upload_goes_on()
+    {
+        using var ca = new TestCa();
+        var pem = ca.ToPem(ca.IssueServer("shop.example"));
+        var key = pem[pem.IndexOf("-----BEGIN PRIVATE", StringComparison.Ordinal)..];
+        var config = Configs.Gateway(Configs.Cluster(), ScriptedServer.Closed());
+        var certificate = new ServerCertificateConfig(new ResourceName("shop", "tls"), pem[..^key.Length], key);
+        await using var proxy = await TestProxy.StartAsync(config with { Listeners = [config.Listeners[0] with { Protocol = ListenerProtocol.Https, Certificates = [certificate] }] });
+        await using var wire = await proxy.DialAsync();
+        await using var client = new SslStream(new NetworkStream(wire.Socket), leaveInnerStreamOpen: true, (_, certificate, _, _) => certificate?.Issuer == ca.Root.Subject || ca.Intermediates.Any(issuer => issuer.Subject == certificate?.Issuer));
+        await client.AuthenticateAsClientAsync(new SslClientAuthenticationOptions { TargetHost = "shop.example", ApplicationProtocols = [SslApplicationProtocol.Http2] });
+        await client.WriteAsync("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8.ToArray());
+        await client.WriteAsync(new byte[] { 0, 0, 0, Frame.Settings, 0, 0, 0, 0, 0 });
+        await client.WriteAsync(new byte[] { 0, 0, 8, Frame.Ping, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0 });
+        byte[] data = [0, 0x40, 0, Frame.Data, 0, 0, 0, 0, 1, .. new byte[16_384]];
+        for (var i = 0; i < 400; i++)
+        {
+            await client.WriteAsync(data).AsTask().WaitAsync(Wire.Patience);
+        }
+
+        using var received = new MemoryStream();
+        await client.CopyToAsync(received).WaitAsync(Wire.Patience);
+        Assert.That(received.ToArray().AsSpan()[^17..].ToArray(), Is.EqualTo(new byte[] { 0, 0, 8, Frame.GoAway, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 }), "the last frame is GOAWAY PROTOCOL_ERROR");
     }
 }
