@@ -16,9 +16,16 @@ internal sealed class StreamIdleTests
     public async Task An_endpoint_that_is_silent_before_its_head()
     {
         var time = new ManualTime();
-        await using var server = new ScriptedServer(async (wire, _) => await wire.ReadToEndAsync());
+        var reached = new TaskCompletionSource();
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.ReadHeadAsync();
+            reached.SetResult();
+            await wire.ReadToEndAsync();
+        });
         await using var proxy = await StartAsync(server, AppProtocol.Http, time);
         await using var client = await AskAsync(proxy, "GET");
+        await reached.Task.WaitAsync(Wire.Patience);
         await UntilAsync(time, AnswerAsync(client), ":status 408, SI");
         await IdleIsLoggedAsync(proxy);
     }
@@ -36,6 +43,7 @@ internal sealed class StreamIdleTests
         });
         await using var proxy = await StartAsync(server, AppProtocol.Http, time);
         await using var client = await AskAsync(proxy, "GET");
+        await client.ReadFrameAsync(Frame.Headers);
         await UntilAsync(time, AnswerAsync(client), "RST_STREAM 8");
         await IdleIsLoggedAsync(proxy);
         await client.SendFrameAsync(Frame.Headers, 5, 3, Block("POST"));
@@ -46,10 +54,17 @@ internal sealed class StreamIdleTests
     public async Task A_client_that_stops_in_its_upload()
     {
         var time = new ManualTime();
-        await using var server = new ScriptedServer(async (wire, _) => await wire.ReadToEndAsync());
+        var reached = new TaskCompletionSource();
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.ReadHeadAsync();
+            reached.SetResult();
+            await wire.ReadToEndAsync();
+        });
         await using var proxy = await StartAsync(server, AppProtocol.Http, time);
         await using var client = await AskAsync(proxy, "POST", ends: false);
         await client.SendFrameAsync(Frame.Data, 0, 1, 1, 2, 3);
+        await reached.Task.WaitAsync(Wire.Patience);
         await UntilAsync(time, AnswerAsync(client), ":status 408, SI");
         Assert.That((await client.ReadFrameAsync(Frame.Reset)).Payload[3], Is.Zero, "no more of the request, please");
         await IdleIsLoggedAsync(proxy);
@@ -62,6 +77,7 @@ internal sealed class StreamIdleTests
         await using var server = ScriptedServer.Http1(_ => ScriptedServer.Ok("never read"));
         await using var proxy = await StartAsync(server, AppProtocol.Http, time);
         await using var client = await AskAsync(proxy, "GET", s_noWindow);
+        await client.ReadFrameAsync(Frame.Headers);
         await UntilAsync(time, AnswerAsync(client), "RST_STREAM");
         await proxy.QuietAsync();
     }
@@ -92,14 +108,19 @@ internal sealed class StreamIdleTests
     public async Task An_HTTP2_endpoint_that_is_silent_before_its_head_is_told()
     {
         var time = new ManualTime();
+        var reached = new TaskCompletionSource();
         var told = new TaskCompletionSource<Frame>();
         await using var server = new ScriptedServer(async (wire, _) =>
         {
             await wire.AcceptHttp2Async();
+            await wire.ReadFrameAsync(Frame.Headers);
+            reached.SetResult();
             told.SetResult(await wire.ReadFrameAsync(Frame.Reset));
         });
         await using var proxy = await StartAsync(server, AppProtocol.Http2, time);
-        await UntilAsync(time, AskHttp1Async(proxy), "408 SI");
+        var answer = AskHttp1Async(proxy);
+        await reached.Task.WaitAsync(Wire.Patience);
+        await UntilAsync(time, answer, "408 SI");
         Assert.That((await told.Task.WaitAsync(Wire.Patience)).Payload[3], Is.EqualTo(8), "CANCEL");
         await IdleIsLoggedAsync(proxy);
     }
@@ -133,14 +154,19 @@ internal sealed class StreamIdleTests
     public async Task An_HTTP2_endpoint_whose_window_stays_shut()
     {
         var time = new ManualTime();
+        var reached = new TaskCompletionSource();
         var told = new TaskCompletionSource<Frame>();
         await using var server = new ScriptedServer(async (wire, _) =>
         {
             await wire.AcceptHttp2Async(s_noWindow);
+            await wire.ReadFrameAsync(Frame.Headers);
+            reached.SetResult();
             told.SetResult(await wire.ReadFrameAsync(Frame.Reset));
         });
         await using var proxy = await StartAsync(server, AppProtocol.Http2, time);
-        await UntilAsync(time, AskHttp1Async(proxy, new string('x', 100)), "408 SI");
+        var answer = AskHttp1Async(proxy, new string('x', 100));
+        await reached.Task.WaitAsync(Wire.Patience);
+        await UntilAsync(time, answer, "408 SI");
         Assert.That((await told.Task.WaitAsync(Wire.Patience)).Payload[3], Is.EqualTo(8), "CANCEL");
         await IdleIsLoggedAsync(proxy);
     }
@@ -180,6 +206,7 @@ internal sealed class StreamIdleTests
     public async Task An_HTTP2_endpoint_that_sends_slowly_is_read_to_its_end()
     {
         var time = new ManualTime();
+        var go = new SemaphoreSlim(1);
         await using var server = new ScriptedServer(async (wire, _) =>
         {
             await wire.AcceptHttp2Async();
@@ -187,15 +214,23 @@ internal sealed class StreamIdleTests
             await wire.SendFrameAsync(Frame.Headers, 4, 1, s_ok);
             for (var i = 0; i < 6; i++)
             {
+                await go.WaitAsync(Wire.Patience);
                 await wire.SendFrameAsync(Frame.Data, (byte)(i == 5 ? 1 : 0), 1, (byte)'a');
-                await PassAsync(time, TimeSpan.FromSeconds(2));
             }
 
             await wire.ReadToEndAsync();
         });
         await using var proxy = await StartAsync(server, AppProtocol.Http2, time);
-        var answer = await proxy.GetAsync();
-        Assert.That((answer.Status, answer.Text), Is.EqualTo((200, "aaaaaa")));
+        await using var client = await AskAsync(proxy, "GET");
+        await client.ReadFrameAsync(Frame.Headers);
+        for (var ended = false; !ended;)
+        {
+            var frame = await client.ReadFrameAsync(Frame.Data, Frame.Reset);
+            Assert.That(frame.Type, Is.EqualTo(Frame.Data));
+            ended = (frame.Flags & 1) != 0;
+            await PassAsync(time, TimeSpan.FromSeconds(2));
+            go.Release();
+        }
     }
 
     [Test]
