@@ -51,6 +51,11 @@ internal sealed class ConnectionWriter : IFlushTarget
     private long _appended;
     private long _flushStarted;
     private long _flushed;
+
+    // Frames that the peer's own frames call for: acknowledgements, resets, windows.
+    private long _replies;
+    private long _repliesFlushing;
+    private long _repliesFlushed;
     private byte[] _blockScratch = [];
     private bool _isBlockInPlace;
     private Http2Stream? _readyHead;
@@ -88,9 +93,9 @@ internal sealed class ConnectionWriter : IFlushTarget
 
     private long Unsent => _appended - _flushed;
 
-    /// <summary>True when a peer that asks and does not read has made us keep too much of what waits for no room: heads, acknowledgements, resets. Read without
-    /// the lock: near enough.</summary>
-    public bool IsBacklogged => Volatile.Read(ref _appended) - Volatile.Read(ref _flushed) > (long)_limits.MaxUnsentBytes + _limits.MaxUnsentBacklogBytes;
+    /// <summary>True when a peer that asks and does not read has made us keep too many frames that wait for no room. Heads are no matter: their streams, or the
+    /// handlers that wait for room behind them, are counted. Read without the lock: near enough.</summary>
+    public bool IsBacklogged => Volatile.Read(ref _replies) - Volatile.Read(ref _repliesFlushed) > _limits.MaxUnsentReplies;
 
     private bool HasRoom => _appended - _flushed < _limits.MaxUnsentBytes;
 
@@ -172,6 +177,7 @@ internal sealed class ConnectionWriter : IFlushTarget
             lock (Gate)
             {
                 _flushStarted = _appended;
+                _repliesFlushing = _replies;
                 _isInFlushCall = true;
             }
 
@@ -261,6 +267,7 @@ internal sealed class ConnectionWriter : IFlushTarget
         lock (Gate)
         {
             _flushed = _flushStarted;
+            _repliesFlushed = _repliesFlushing;
             _isBroken |= broken;
             broken = _isBroken;
             if (!broken)
@@ -531,10 +538,15 @@ internal sealed class ConnectionWriter : IFlushTarget
         Advance(FrameHeader.Size + length);
     }
 
-    public void WriteSettingsAck() => AppendHeader(0, FrameType.Settings, FrameFlags.Ack, 0);
+    public void WriteSettingsAck()
+    {
+        _replies++;
+        AppendHeader(0, FrameType.Settings, FrameFlags.Ack, 0);
+    }
 
     public void WritePing(ulong opaque, bool isAck)
     {
+        _replies++;
         var span = GetSpan(FrameHeader.Size + 8);
         FrameHeader.Write(span, 8, FrameType.Ping, isAck ? FrameFlags.Ack : (byte)0, 0);
         BinaryPrimitives.WriteUInt64BigEndian(span[FrameHeader.Size..], opaque);
@@ -556,6 +568,7 @@ internal sealed class ConnectionWriter : IFlushTarget
 
     private void AppendUInt32(FrameType type, int streamId, uint value)
     {
+        _replies++;
         var span = GetSpan(FrameHeader.Size + 4);
         FrameHeader.Write(span, 4, type, 0, streamId);
         BinaryPrimitives.WriteUInt32BigEndian(span[FrameHeader.Size..], value);

@@ -42,10 +42,9 @@ public sealed record Http2Limits
     /// <summary>Buffered and not yet sent, bytes, above which writers wait. Default 256 KiB (four 64 KiB socket writes).</summary>
     public int MaxUnsentBytes { get; init; } = 256 * 1024;
 
-    /// <summary>What is kept beyond <see cref="MaxUnsentBytes"/> of frames that wait for nobody (heads, acknowledgements, resets) for a peer that asks and does not read,
-    /// bytes. Default 4 MiB: 4 KiB for each of 1024 streams at once; CVE-2019-9512, where each PING comes with DATA that pays for it.
-    /// Peer: GOAWAY ENHANCE_YOUR_CALM.</summary>
-    public int MaxUnsentBacklogBytes { get; init; } = 4 * 1024 * 1024;
+    /// <summary>Acknowledgements, resets and windows that are kept for a peer that asks and does not read, frames. Default 1000 (Envoy's outbound control frames;
+    /// CVE-2019-9512, where each PING comes with DATA that pays for it). Peer: GOAWAY ENHANCE_YOUR_CALM.</summary>
+    public int MaxUnsentReplies { get; init; } = 1000;
 
     /// <summary>CONTINUATION frames of one block. Default 32 (four times 60 KiB in whole frames, twice over; CVE-2024-27316).
     /// Peer: GOAWAY ENHANCE_YOUR_CALM.</summary>

@@ -26,7 +26,7 @@ internal sealed class Http2HeldTarget : FuzzTarget
         ConnectionWindowBytes = 65_535,
         MaxUnreadBytes = 2048,
         MaxUnsentBytes = 1024,
-        MaxUnsentBacklogBytes = 512,
+        MaxUnsentReplies = 30,
     };
 
     private readonly Http2ServerTarget _tokens = new();
@@ -104,7 +104,7 @@ internal sealed class Http2HeldTarget : FuzzTarget
 
         // The transport takes some. One piece may add to it before it is looked at, an acknowledgement, a reset or a window for each of its frames. The last GOAWAY
         // comes behind.
-        Must(sent <= TransportBytes + s_limits.MaxUnsentBytes + s_limits.MaxUnsentBacklogBytes + (Frame.Split(bytes).Count * 40) + 256, $"{sent} bytes were kept for a client that reads nothing");
+        Must(sent <= TransportBytes + s_limits.MaxUnsentBytes + (s_limits.MaxUnsentReplies * 17) + (Frame.Split(bytes).Count * 40) + 256, $"{sent} bytes were kept for a client that reads nothing");
         handler.Release();
         pipes.Client.Output.Complete();
         server.Abort(ConnectionCloseReason.Drain);
