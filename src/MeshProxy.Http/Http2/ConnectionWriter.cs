@@ -323,11 +323,11 @@ internal sealed class ConnectionWriter : IFlushTarget
         }
     }
 
-    /// <summary>Waits while more is buffered than the limit; not beside a writer of the stream that waits already, whose place it would take. Called under
-    /// the lock.</summary>
+    /// <summary>Waits while more is buffered than the limit, once all of the stream is written. Before that its next write waits for room itself; a flush that
+    /// waited too would hold the place of a writer that comes meanwhile (a stream stands in one queue and has one signal). Called under the lock.</summary>
     public ValueTask<bool> WaitForRoom(Http2Stream stream)
     {
-        if (HasRoom || _isBroken || _connection.IsClosed || stream.WriteSignal.IsWaiting)
+        if (HasRoom || _isBroken || _connection.IsClosed || stream.State.CanSend || stream.WriteSignal.IsWaiting)
         {
             return new ValueTask<bool>(true);
         }

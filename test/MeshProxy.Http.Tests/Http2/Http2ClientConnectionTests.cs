@@ -78,6 +78,44 @@ public sealed class Http2ClientConnectionTests
     }
 
     [Test]
+    public async Task A_writer_beside_a_flush_is_held_back_and_goes_on()
+    {
+        const int Piece = 16_000;
+        const int Pieces = 400;
+        var client = new ClientUnderTest(null, true, Setting(4, 2 * Piece * Pieces));
+        client.Peer.Send(WindowUpdate, 0, 0, UInt32(2 * Piece * Pieces));
+        var exchange = client.Open(endStream: false, method: "POST");
+        var received = 0;
+
+        // Somebody flushes the head while another reads the body and writes it: the forwarder and its pump. On a thread of its own, because what went wrong here never came back.
+        var all = Task.Factory.StartNew(
+            () =>
+            {
+                for (var i = 0; i < Pieces; i++)
+                {
+                    var flushing = exchange.FlushAsync().AsTask();
+                    var writing = exchange.WriteBodyAsync(new ReadOnlySequence<byte>(new byte[Piece]), endStream: i == Pieces - 1).AsTask();
+                    while (!writing.IsCompleted)
+                    {
+                        received += Receive();
+                    }
+
+                    Assert.That(flushing.IsCompletedSuccessfully && flushing.Result && writing.Result);
+                }
+
+                _ = exchange.FlushAsync();
+                received += Receive();
+            },
+            CancellationToken.None,
+            TaskCreationOptions.LongRunning,
+            TaskScheduler.Default);
+        await all.WaitAsync(TimeSpan.FromSeconds(10));
+        Assert.That(received, Is.EqualTo(Piece * Pieces));
+
+        int Receive() => client.Peer.Receive().Where(frame => frame.Type == Data).Sum(frame => frame.Payload.Length);
+    }
+
+    [Test]
     public void Stream_limit_of_the_peer()
     {
         var client = new ClientUnderTest(null, true, Setting(3, 1));
