@@ -51,6 +51,9 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
     /// <summary>True until it is known whether there is anything to read.</summary>
     public bool IsWithheld => _isWithheld;
 
+    /// <summary>Whether what is left to read is known to be no more than so much.</summary>
+    public bool EndsWithin(long bytes) => IsComplete || (_kind == BodyKind.Length && _remaining <= bytes);
+
     /// <summary>Begins a body; one that <paramref name="isWithheld"/> needs <see cref="Open"/> too.</summary>
     public void Begin(BodyFraming framing, long maxBytes, bool isWithheld = false)
     {

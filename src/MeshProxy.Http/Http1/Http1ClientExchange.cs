@@ -103,7 +103,7 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
 
         var framing = head.EndsStream ? default
             : isTunnel ? new BodyFraming(BodyKind.Tunnel)
-            : declared >= 0 ? new BodyFraming(BodyKind.Length, declared)
+            : declared >= 0 && !head.Fields.Contains(KnownField.Trailer) ? new BodyFraming(BodyKind.Length, declared)
             : new BodyFraming(BodyKind.Chunked);
         _parser.Method = head.Method;
         var written = -1;

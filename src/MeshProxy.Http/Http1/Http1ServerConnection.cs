@@ -377,15 +377,15 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
         _life.On(Http1ConnectionEvent.OutputSent);
 
         // Closing on bytes that nobody read makes the kernel answer with a reset, which can overtake our last response. So the peer is told first that
-        // nothing follows, and gets the time to read it and to close (RFC 9112 section 9.6). Not after a message that broke off: that is no orderly end.
+        // nothing follows, and gets the time to read it and to close (RFC 9112 section 9.6), however much it sends meanwhile. Not after a message that broke off: that is no
+        // orderly end.
         lingers = !EndedAbruptly && (lingers || (_input.IsHeld && !_input.Buffer.IsEmpty));
         if (lingers)
         {
             _output.CloseWhenSent();
         }
 
-        long thrownAway = 0;
-        while (lingers && AbortedWith == ConnectionCloseReason.None && !IsExpired && !_output.IsDead && thrownAway <= _limits.MaxDrainBytes)
+        while (lingers && AbortedWith == ConnectionCloseReason.None && !IsExpired && !_output.IsDead)
         {
             if (_input.IsHeld)
             {
@@ -394,7 +394,6 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
                     break;
                 }
 
-                thrownAway += _input.Buffer.Length;
                 _input.Consume(_input.Buffer.End);
                 _input.Release();
             }

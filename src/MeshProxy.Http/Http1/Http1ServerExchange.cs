@@ -154,7 +154,10 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
             _awaitsContinue = false;
         }
 
+        // After an error nobody reads the rest of the request, and when that is more than is thrown away the connection closes. Said now, the client does not send its
+        // next request into that.
         MustClose |= _connection.IsDraining || framing.Kind == BodyKind.UntilClose
+            || (head.Status >= 400 && !_body.EndsWithin(_connection.Options.Limits.MaxDrainBytes) && !_body.IsWithheld)
             || (ConnectionOptionsReader.TryRead(head.Fields, int.MaxValue, out var asked) && (asked & ConnectionOptions.Close) != 0);
         var options = MustClose ? ConnectionOptions.Close
             : Request.Version == HttpProtocolVersion.Http10 ? ConnectionOptions.KeepAlive
@@ -322,7 +325,9 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
             return true;
         }
 
-        if (declared >= 0)
+        // A message that came over HTTP/2 may have a length and trailers; here only chunks carry trailers, so that the length gives way where some are announced.
+        var hasTrailers = !head.EndsStream && Request.Version == HttpProtocolVersion.Http11 && head.Fields.Contains(KnownField.Trailer);
+        if (declared >= 0 && !hasTrailers)
         {
             framing = new BodyFraming(BodyKind.Length, declared);
             stated = declared;

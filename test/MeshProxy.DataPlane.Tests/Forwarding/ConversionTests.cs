@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using MeshProxy.DataPlane.Tests.Proxy;
 using MeshProxy.Model.Config;
+using MeshProxy.Testing;
 
 namespace MeshProxy.DataPlane.Tests.Forwarding;
 
@@ -12,6 +13,9 @@ internal sealed class ConversionTests
     [
         new("trailers") { Body = "abc", Trailers = [("x-t", "9"), ("x-u", "1")] },
         new("trailers without a body") { Body = "", Trailers = [("x-t", "9")] },
+        new("announced trailers") { Fields = [("trailer", "x-t")], Body = "abc", Trailers = [("x-t", "9")] },
+        new("announced trailers behind a length") { Fields = [("trailer", "x-t")], Length = 3, Body = "abc", Trailers = [("x-t", "9")], IsHttp2Only = true },
+        new("announced trailers behind a length of none") { Fields = [("trailer", "x-t")], Length = 0, Body = "", Trailers = [("x-t", "9")], IsHttp2Only = true },
         new("1xx") { Informational = [103, 103], Body = "abc" },
         new("head") { Method = "HEAD", Length = 5 },
         new("head without length") { Method = "HEAD" },
@@ -32,7 +36,16 @@ internal sealed class ConversionTests
     private static IEnumerable<TestCaseData> Responses() =>
         from pairing in Pairings
         from answer in Answers
+        where pairing.Server == AppProtocol.Http2 || !answer.IsHttp2Only
         select new TestCaseData(pairing.Client, pairing.Server, answer.Name).SetArgDisplayNames(pairing.Client, pairing.Server.ToString(), answer.Name);
+
+    private static IEnumerable<TestCaseData> Uploads() =>
+        from pairing in Pairings
+        from body in (string[])["abc", "", new string('x', 16_000)]
+        from kind in ((bool IsAnnounced, bool IsCounted)[])[(false, false), (true, false), (true, true)]
+        where pairing.Client == "2.0" || !kind.IsCounted
+        select new TestCaseData(pairing.Client, pairing.Server, body, kind.IsAnnounced, kind.IsCounted)
+            .SetArgDisplayNames(pairing.Client, pairing.Server.ToString(), $"{body.Length} bytes", kind.IsAnnounced ? "announced" : "unannounced", kind.IsCounted ? "with a length" : "without");
 
     private static IEnumerable<TestCaseData> Pairs() => Pairings.Select(pairing => new TestCaseData(pairing.Client, pairing.Server));
 
@@ -62,7 +75,7 @@ internal sealed class ConversionTests
 
             foreach (var (field, value) in answer.Fields)
             {
-                Assert.That(response.Headers.GetValues(field).Single(), Is.EqualTo(value));
+                Assert.That(response.Headers.NonValidated[field].Single(), Is.EqualTo(value));
             }
 
             Assert.That(response.TrailingHeaders.Select(trailer => (trailer.Key, trailer.Value.Single())), Is.EquivalentTo(answer.Trailers));
@@ -125,6 +138,61 @@ internal sealed class ConversionTests
         var end = await client.ReadFrameAsync(Frame.Data, Frame.Reset);
         Assert.That(end.Type, Is.EqualTo(Frame.Reset));
         Assert.That((await proxy.AccessAsync()).GetProperty("meshproxy.flags").GetString(), Is.EqualTo("UPE"));
+    }
+
+    [TestCaseSource(nameof(Uploads))]
+    public async Task Trailers_of_a_request_reach_the_server(string version, AppProtocol protocol, string body, bool isAnnounced, bool isCounted)
+    {
+        var seen = new TaskCompletionSource<(string Body, string Trailers)>();
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            if (protocol == AppProtocol.Http)
+            {
+                var request = (await wire.ReadRequestAsync())!;
+                await wire.SendAsync(ScriptedServer.Ok("ok"));
+                seen.SetResult((request.Text, string.Join(',', request.Trailers.Select(trailer => $"{trailer.Key}={trailer.Value}"))));
+                await wire.ReadToEndAsync();
+                return;
+            }
+
+            await wire.AcceptHttp2Async();
+            var head = await wire.ReadFrameAsync(Frame.Headers);
+            var (received, fields) = ("", new HpackReader());
+            fields.Read(head.Payload);
+            Frame frame;
+            while ((frame = await wire.ReadFrameAsync(Frame.Data, Frame.Headers, Frame.Reset)) is { Type: Frame.Data, EndsStream: false })
+            {
+                received += Encoding.ASCII.GetString(frame.Payload);
+            }
+
+            seen.SetResult((received, frame.Type == Frame.Headers ? string.Join(',', fields.Read(frame.Payload).Select(field => $"{field.Name}={field.Value}")) : $"frame {frame.Type}"));
+            await wire.SendFrameAsync(Frame.Headers, 5, head.Stream, 0x88);
+            await wire.ReadToEndAsync();
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(protocol: protocol), server.EndPoint));
+        await using var client = await proxy.DialAsync();
+        if (version == "1.1")
+        {
+            // A trailer that would frame, route or authenticate is nobody's.
+            await client.SendAsync($"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n{(isAnnounced ? "Trailer: x-t, x-u\r\n" : "")}\r\n"
+                + (body.Length > 0 ? $"{body.Length:x}\r\n{body}\r\n" : "") + "0\r\nX-T: 9\r\nContent-Length: 3\r\nx-u: \r\n\r\n");
+            Assert.That((await client.ReadResponseAsync()).Status, Is.EqualTo(200));
+        }
+        else
+        {
+            (string, string)[] more = [.. isAnnounced ? [("trailer", "x-t, x-u")] : Array.Empty<(string, string)>(), .. isCounted ? [("content-length", $"{body.Length}")] : Array.Empty<(string, string)>()];
+            await client.BeginHttp2Async();
+            await client.SendFrameAsync(Frame.Headers, 4, 1, Wire.Block([(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/"), .. more]));
+            if (body.Length > 0)
+            {
+                await client.SendFrameAsync(Frame.Data, 0, 1, Encoding.ASCII.GetBytes(body));
+            }
+
+            await client.SendFrameAsync(Frame.Headers, 5, 1, Wire.Block(("x-t", "9"), ("x-u", "")));
+            Assert.That((await client.ReadFrameAsync(Frame.Headers, Frame.Reset)).Type, Is.EqualTo(Frame.Headers));
+        }
+
+        Assert.That(await seen.Task.WaitAsync(Wire.Patience), Is.EqualTo((body, "x-t=9,x-u=")));
     }
 
     [TestCaseSource(nameof(Pairs))]
@@ -309,6 +377,9 @@ internal sealed class ConversionTests
         public (string Name, string Value)[] Trailers { get; init; } = [];
 
         public bool IsReset { get; init; }
+
+        /// <summary>HTTP/1.1 can not say it.</summary>
+        public bool IsHttp2Only { get; init; }
 
         public async Task ServeHttp1Async(Wire wire)
         {

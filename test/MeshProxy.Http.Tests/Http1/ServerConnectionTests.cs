@@ -200,13 +200,28 @@ public sealed class ServerConnectionTests
         Start(exchange => Answer(exchange, "ok"));
         _client.Send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
         Assert.That(_client.Take(), Is.EqualTo(Ok));
-        for (var i = 0; i < 40 && !_run.IsCompleted; i++)
+        for (var i = 0; i < 40; i++)
         {
             _client.Send(new byte[8192]);
         }
 
+        _client.Take();
+        Assert.That(_client.HasEnded && !_run.IsCompleted, "it has said its last and reads on, so that no reset overtakes that");
+        _client.Close();
         Assert.That(_run.IsCompletedSuccessfully);
         Assert.That(_server.CloseReason, Is.EqualTo(ConnectionCloseReason.NotReusable));
+    }
+
+    [TestCase("Content-Length: 1000000", "", true)]
+    [TestCase("Transfer-Encoding: chunked", "1\r\na\r\n", true)]
+    [TestCase("Content-Length: 10", "", false)]
+    [TestCase("Content-Length: 10", "0123456789", false)]
+    public void AnErrorBeforeTheRequestIsReadSaysWhetherTheConnectionGoesOn(string framing, string body, bool closes)
+    {
+        Start(exchange => Answer(exchange, "no", 413));
+        _client.Send($"POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{body}");
+        Assert.That(_client.Take(), Does.StartWith("HTTP/1.1 413 ").And.EndWith(closes ? "connection: close\r\n\r\nno" : "content-length: 2\r\n\r\nno"));
+        Assert.That(_client.HasEnded, Is.EqualTo(closes));
     }
 
     [Test]
@@ -541,9 +556,9 @@ public sealed class ServerConnectionTests
 
     internal static ReadOnlySequence<byte> Bytes(string text) => new(Encoding.Latin1.GetBytes(text));
 
-    internal static async ValueTask Answer(HttpServerExchange exchange, string body)
+    internal static async ValueTask Answer(HttpServerExchange exchange, string body, int status = 200)
     {
-        exchange.Response.Status = 200;
+        exchange.Response.Status = status;
         exchange.Response.ContentLength = body.Length;
         exchange.WriteHead(exchange.Response);
         await exchange.WriteBodyAsync(Bytes(body), true);
