@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Net.Sockets;
 using System.Text;
@@ -264,11 +265,13 @@ internal sealed class SmugglingTests
     ];
 
     private RecordingServer _upstream = null!;
+    private RecordingHttp2Server _upstream2 = null!;
     private TestApp _second = null!;
     private TemporaryDirectory _directory = null!;
     private Proxy _gateway = null!;
     private int _port;
     private int _toHttp2;
+    private int _toKestrel;
     private int _sentinels;
 
     [OneTimeSetUp]
@@ -276,12 +279,14 @@ internal sealed class SmugglingTests
     {
         _directory = new TemporaryDirectory();
         _upstream = new RecordingServer([.. s_responses.Select(response => response.Bytes)]);
+        _upstream2 = new RecordingHttp2Server();
         _second = await TestApp.StartAsync("second");
-        (_port, _toHttp2) = (FreePorts.Take(), FreePorts.Take());
+        (_port, _toHttp2, _toKestrel) = (FreePorts.Take(), FreePorts.Take(), FreePorts.Take());
         _gateway = await Proxy.StartGatewayAsync(_directory.Write("gateway.yaml",
-            Documents.Gateway($"name: one, port: {_port}, protocol: HTTP", $"name: two, port: {_toHttp2}, protocol: HTTP")
+            Documents.Gateway($"name: one, port: {_port}, protocol: HTTP", $"name: two, port: {_toHttp2}, protocol: HTTP", $"name: three, port: {_toKestrel}, protocol: HTTP")
             + Documents.Static("web", _upstream.Port) + Documents.Route("web", listener: "one")
-            + Documents.Static("h2", _second.Http2Port, "kubernetes.io/h2c") + Documents.Route("h2", listener: "two")), "--access-log", "none");
+            + Documents.Static("h2", _upstream2.Port, "kubernetes.io/h2c") + Documents.Route("h2", listener: "two")
+            + Documents.Static("kestrel", _second.Http2Port, "kubernetes.io/h2c") + Documents.Route("kestrel", listener: "three")), "--access-log", "none");
     }
 
     [OneTimeTearDown]
@@ -289,54 +294,36 @@ internal sealed class SmugglingTests
     {
         await _gateway.DisposeAsync();
         await _upstream.DisposeAsync();
+        await _upstream2.DisposeAsync();
         await _second.DisposeAsync();
         _directory.Dispose();
     }
 
     [TestCaseSource(nameof(Requests))]
     [CancelAfter(30_000)]
-    public async Task Request_over_http1(string bytes, string expected)
-    {
-        _upstream.Seen.Clear();
-        var statuses = await SendAsync(_port, bytes);
-        await SendSentinelAsync();
-        var seen = _upstream.Seen.Where(request => !request.Contains("/sentinel", StringComparison.Ordinal) && request != "broken").ToArray();
-        var upstream = string.Join(", ", seen);
-        if (expected.StartsWith("? ", StringComparison.Ordinal))
-        {
-            // Both are right: refused whole, or one request that can be read one way only.
-            Assert.That($"{statuses} | {upstream}", Is.EqualTo($"200 | {expected[2..]}").Or.EqualTo("x | "));
-            return;
-        }
-
-        Assert.That($"{statuses} | {upstream}".TrimEnd(), Is.EqualTo(expected.TrimEnd()));
-    }
+    public Task Request_over_http1(string bytes, string expected) => JudgeRequestAsync(_port, _upstream.Seen, bytes, expected);
 
     [TestCaseSource(nameof(Requests))]
     [CancelAfter(30_000)]
-    public async Task Request_over_http1_to_http2(string bytes, string expected)
+    public Task Request_over_http1_to_http2(string bytes, string expected) => JudgeRequestAsync(_toHttp2, _upstream2.Seen, bytes, expected);
+
+    [TestCaseSource(nameof(Requests))]
+    [CancelAfter(30_000)]
+    public async Task Request_over_http1_to_Kestrel(string bytes, string expected)
     {
-        // The upstream is Kestrel: it knows no /p, so what arrives is answered 404; what it takes for malformed it would reset.
-        var statuses = await SendAsync(_toHttp2, bytes);
+        // It knows no /p, so what arrives is answered 404; what it takes for malformed it would reset.
+        var statuses = await SendAsync(_toKestrel, bytes);
         var wanted = expected.Split(" |")[0].Replace("200", "404", StringComparison.Ordinal);
         Assert.That(statuses.Replace("x", "404", StringComparison.Ordinal), Is.EqualTo(expected[0] == '?' ? "404" : wanted.Replace("x", "404", StringComparison.Ordinal)));
     }
 
     [TestCaseSource(nameof(Requests2))]
     [CancelAfter(30_000)]
-    public async Task Request_over_http2(string[] fields, string? body, string expected)
-    {
-        _upstream.Seen.Clear();
-        _upstream.Heads.Clear();
-        var status = await SendOverHttp2Async(_port, fields, body);
-        await SendSentinelAsync();
-        var seen = _upstream.Seen.Where(request => !request.Contains("/sentinel", StringComparison.Ordinal) && request != "broken");
-        var both = $"{status} | {string.Join(", ", seen)}".TrimEnd();
+    public Task Request_over_http2(string[] fields, string? body, string expected) => JudgeRequestAsync(_port, _upstream.Seen, _upstream.Heads, fields, body, expected);
 
-        // A head may have gone on before the body belied it; then it did so as what it declared, and nothing more.
-        Assert.That(both, expected.StartsWith("? ", StringComparison.Ordinal) ? Is.EqualTo("x |").Or.EqualTo($"x | {expected[2..]}") : Is.EqualTo(expected));
-        Assert.That(_upstream.Heads.Any(head => head.Contains("x-meshproxy-failure", StringComparison.OrdinalIgnoreCase)), Is.False);
-    }
+    [TestCaseSource(nameof(Requests2))]
+    [CancelAfter(30_000)]
+    public Task Request_over_http2_to_http2(string[] fields, string? body, string expected) => JudgeRequestAsync(_toHttp2, _upstream2.Seen, _upstream2.Heads, fields, body, expected);
 
     [TestCaseSource(nameof(Responses))]
     [CancelAfter(30_000)]
@@ -449,6 +436,37 @@ internal sealed class SmugglingTests
             [0, (byte)(payload.Length >> 8), (byte)payload.Length, (byte)type, (byte)flags, 0, 0, 0, (byte)id, .. payload];
     }
 
+    private async Task JudgeRequestAsync(int port, ConcurrentQueue<string> seen, string bytes, string expected)
+    {
+        seen.Clear();
+        var statuses = await SendAsync(port, bytes);
+        await SendSentinelAsync(port);
+        var upstream = string.Join(", ", Arrived(seen));
+        if (expected.StartsWith("? ", StringComparison.Ordinal))
+        {
+            // Both are right: refused whole, or one request that can be read one way only.
+            Assert.That($"{statuses} | {upstream}", Is.EqualTo($"200 | {expected[2..]}").Or.EqualTo("x | "));
+            return;
+        }
+
+        Assert.That($"{statuses} | {upstream}".TrimEnd(), Is.EqualTo(expected.TrimEnd()));
+    }
+
+    private async Task JudgeRequestAsync(int port, ConcurrentQueue<string> seen, ConcurrentQueue<string> heads, string[] fields, string? body, string expected)
+    {
+        seen.Clear();
+        heads.Clear();
+        var status = await SendOverHttp2Async(port, fields, body);
+        await SendSentinelAsync(port);
+        var both = $"{status} | {string.Join(", ", Arrived(seen))}".TrimEnd();
+
+        // A head may have gone on before the body belied it; then it did so as what it declared, and nothing more.
+        Assert.That(both, expected.StartsWith("? ", StringComparison.Ordinal) ? Is.EqualTo("x |").Or.EqualTo($"x | {expected[2..]}") : Is.EqualTo(expected));
+        Assert.That(heads.Any(head => head.Contains("x-meshproxy-failure", StringComparison.OrdinalIgnoreCase)), Is.False);
+    }
+
+    private static IEnumerable<string> Arrived(IEnumerable<string> seen) => seen.Where(request => !request.Contains("/sentinel", StringComparison.Ordinal) && request != "broken");
+
     private async Task JudgeResponseAsync(int number, string expected, Version version)
     {
         using var http = Via.Http(_port, version);
@@ -466,14 +484,14 @@ internal sealed class SmugglingTests
         }
 
         Assert.That(seen, Is.EqualTo(expected));
-        await SendSentinelAsync();
+        await SendSentinelAsync(_port);
     }
 
     // Another client's request behind the probe, over the same upstream connections: it must get the answer to itself.
-    private async Task SendSentinelAsync()
+    private async Task SendSentinelAsync(int port)
     {
         var sentinel = $"/sentinel/{Interlocked.Increment(ref _sentinels)}";
-        using var http = Via.Http(_port);
+        using var http = Via.Http(port);
         Assert.That(await http.GetStringAsync($"http://a{sentinel}"), Is.EqualTo($"GET {sentinel}"));
     }
 }
