@@ -1,5 +1,6 @@
 using System.Net;
 using System.Text;
+using Google.Protobuf;
 using MeshProxy.Integration.Tests.Apps;
 using MeshProxy.Integration.Tests.Fixture;
 using MeshProxy.Testing;
@@ -235,6 +236,63 @@ internal sealed class GatewayTests
     }
 
     [Test]
+    [CancelAfter(90_000)]
+    public async Task A_page_of_another_origin_calls_grpcio_over_grpc_web()
+    {
+        if (await Language.Python.StartServerAsync() is not { } server || server.Ports["grpc"] == 0)
+        {
+            Assert.Ignore("python3 has no grpcio");
+            return;
+        }
+
+        await using var python = server.Process;
+        var port = FreePorts.Take();
+        await using var gateway = await Proxy.StartGatewayAsync(_directory.Write("grpc-web.yaml", Documents.HttpGateway(port) + Documents.Static("shapes", server.Ports["grpc"], "grpc") +
+            """
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: HTTPRoute
+            metadata: {name: shapes, namespace: shop}
+            spec:
+              parentRefs: [{name: edge}]
+              rules:
+              - filters:
+                - type: CORS
+                  cors:
+                    allowOrigins: ["https://pay.example", "https://*.partner.example"]
+                    allowMethods: [POST]
+                    allowHeaders: [content-type, x-grpc-web, x-user-agent]
+                    exposeHeaders: [grpc-status, grpc-message, grpc-status-details-bin]
+                    allowCredentials: true
+                    maxAge: 600
+                backendRefs: [{name: shapes, port: 80}]
+            """));
+        foreach (var version in (Version[])[HttpVersion.Version11, HttpVersion.Version20])
+        {
+            using var http = Via.Http(port, version);
+            foreach (var origin in (string[])["https://pay.example", "https://a.partner.example"])
+            {
+                foreach (var type in (string[])["application/grpc-web+proto", "application/grpc-web-text+proto"])
+                {
+                    var (answer, trailers) = await new Page(http, origin).CallAsync("Unary", type, new Item { Text = "hi", Count = 299 });
+                    Assert.That(answer, Is.EqualTo(new[] { new Item { Text = "hi back", Count = 300 } }));
+                    Assert.That(trailers, Does.Contain("grpc-status: 0").And.Contain("x-served-by: grpcio"));
+                    (answer, trailers) = await new Page(http, origin).CallAsync("Down", type, new Item { Text = "d", Count = 3 });
+                    Assert.That(answer.Select(item => item.Count), Is.EqualTo(new[] { 0, 1, 2 }));
+                    (answer, trailers) = await new Page(http, origin).CallAsync("Unary", type, new Item { Text = "fail" });
+                    Assert.That(answer, Is.Empty);
+                    Assert.That(trailers, Does.Contain("grpc-status: 9").And.Contain("grpc-message: the account is closed: 100 %25 sure"));
+                }
+            }
+
+            foreach (var origin in (string[])["https://evil.example", "http://pay.example", "https://pay.example.evil.example", "https://partner.example", "null"])
+            {
+                var refused = await Assert.ThrowsAsync<AssertionException>(() => new Page(http, origin).CallAsync("Unary", "application/grpc-web+proto", new Item()));
+                Assert.That(refused!.Message, Does.Contain("a browser forbids"), origin);
+            }
+        }
+    }
+
+    [Test]
     [CancelAfter(60_000)]
     public async Task Nghttp_in_plaintext_and_over_tls()
     {
@@ -352,5 +410,85 @@ internal sealed class GatewayTests
             ---
 
             """;
+    }
+
+    /// <summary>What a browser does for a page that calls another origin with credentials (the CORS checks of the Fetch standard), and what gRPC-Web's client does with it.</summary>
+    private sealed class Page(HttpClient http, string origin)
+    {
+        public async Task<(Item[] Answer, string Trailers)> CallAsync(string method, string type, Item request)
+        {
+            var url = $"http://api.example/meshproxy.integration.Shapes/{method}";
+            using var preflight = Ask(HttpMethod.Options, url);
+            preflight.Headers.Add("Access-Control-Request-Method", "POST");
+            preflight.Headers.Add("Access-Control-Request-Headers", "content-type,x-grpc-web,x-user-agent");
+            using (var allowed = await http.SendAsync(preflight))
+            {
+                Check(allowed);
+                Demand(allowed.IsSuccessStatusCode && Values(allowed, "Access-Control-Allow-Methods").Contains("POST"), "the method");
+                Demand(!((string[])["content-type", "x-grpc-web", "x-user-agent"]).Except(Values(allowed, "Access-Control-Allow-Headers")).Any(), "the fields");
+            }
+
+            using var call = Ask(HttpMethod.Post, url);
+            call.Headers.TryAddWithoutValidation("X-Grpc-Web", "1");
+            call.Headers.TryAddWithoutValidation("X-User-Agent", "grpc-web-javascript/0.1");
+            call.Headers.Accept.ParseAdd(type);
+            var isText = type.Contains("-text", StringComparison.Ordinal);
+            var message = request.ToByteArray();
+            byte[] framed = [0, 0, 0, 0, (byte)message.Length, .. message];
+            call.Content = new ByteArrayContent(isText ? Encoding.ASCII.GetBytes(Convert.ToBase64String(framed)) : framed);
+            call.Content.Headers.TryAddWithoutValidation("Content-Type", type);
+            using var response = await http.SendAsync(call);
+            Check(response);
+            Assert.That(response.StatusCode, Is.EqualTo(HttpStatusCode.OK));
+            Assert.That(response.Content.Headers.ContentType!.MediaType, Is.EqualTo(type).Or.EqualTo(type[..^"+proto".Length]));
+            var exposed = Values(response, "Access-Control-Expose-Headers");
+            Assert.That(exposed, Does.Contain("grpc-status").And.Contain("grpc-message"));
+            var body = await response.Content.ReadAsByteArrayAsync();
+            if (isText)
+            {
+                // Pieces of base64, each padded for itself.
+                var text = Encoding.ASCII.GetString(body);
+                body = [.. text.Chunk(4).SelectMany(quad => Convert.FromBase64String(new string(quad)))];
+            }
+
+            // The status is in the last frame, or among those fields that the page may see.
+            var (answer, trailers) = (new List<Item>(), string.Concat(response.Headers.Where(field => exposed.Contains(field.Key)).Select(field => $"{field.Key}: {field.Value.Single()}\n")));
+            for (var at = 0; at < body.Length;)
+            {
+                var length = System.Buffers.Binary.BinaryPrimitives.ReadInt32BigEndian(body.AsSpan(at + 1));
+                var frame = body.AsSpan(at + 5, length).ToArray();
+                if ((body[at] & 0x80) != 0)
+                {
+                    trailers += Encoding.ASCII.GetString(frame);
+                }
+                else
+                {
+                    answer.Add(Item.Parser.ParseFrom(frame));
+                }
+
+                at += 5 + length;
+            }
+
+            return ([.. answer], trailers);
+        }
+
+        private static string[] Values(HttpResponseMessage response, string name) =>
+            response.Headers.TryGetValues(name, out var values) ? [.. string.Join(',', values).Split(',', StringSplitOptions.TrimEntries).Select(value => name.EndsWith("Methods", StringComparison.Ordinal) ? value : value.ToLowerInvariant())] : [];
+
+        private static void Demand(bool isSo, string what) => Assert.That(isSo, $"a browser forbids {what}");
+
+        private HttpRequestMessage Ask(HttpMethod method, string url)
+        {
+            var request = new HttpRequestMessage(method, url) { Version = http.DefaultRequestVersion, VersionPolicy = HttpVersionPolicy.RequestVersionExact };
+            request.Headers.Add("Origin", origin);
+            return request;
+        }
+
+        private void Check(HttpResponseMessage response)
+        {
+            Demand(Values(response, "Access-Control-Allow-Origin") is [var allowed] && allowed == origin, "the origin");
+            Demand(Values(response, "Access-Control-Allow-Credentials") is ["true"], "credentials");
+            Assert.That(Values(response, "Vary"), Does.Contain("origin"), "a cache would hand it to another origin");
+        }
     }
 }
