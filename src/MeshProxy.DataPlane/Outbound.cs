@@ -109,6 +109,12 @@ internal sealed class Outbound(ProxyServices services)
             return;
         }
 
+        if (ProxyServices.HasLeftUnheard(connection))
+        {
+            await connection.DisposeAsync();
+            return;
+        }
+
         services.Refuse(connection, Direction.Outbound, "no_destination", "a connection to the outbound listener itself must be HTTP, whose Host names the service; for TCP declare --upstream SERVICE=PORT");
     }
 

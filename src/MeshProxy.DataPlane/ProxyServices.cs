@@ -129,6 +129,26 @@ internal sealed class ProxyServices(
         }
     }
 
+    /// <summary>Whether the client has left without a word, as one does that probes a port or connects in advance: nobody is refused then.</summary>
+    public static bool HasLeftUnheard(ConnectionContext connection)
+    {
+        try
+        {
+            if (!connection.Transport.Input.TryRead(out var read))
+            {
+                return false;
+            }
+
+            var hasLeft = read is { IsCompleted: true, Buffer.IsEmpty: true };
+            connection.Transport.Input.AdvanceTo(read.Buffer.Start);
+            return hasLeft;
+        }
+        catch (IOException)
+        {
+            return true;
+        }
+    }
+
     /// <summary>The HTTP version of a connection that is declared to speak HTTP. What is no HTTP, or too slow with its first bytes, is left to the HTTP/1.1
     /// codec to refuse.</summary>
     public async ValueTask<HttpProtocolVersion> DetectDeclaredHttpAsync(ConnectionContext connection, TimeSpan? timeout = null) =>

@@ -154,10 +154,18 @@ internal sealed class DeadlineTests
     public async Task A_deadline_passes_also_while_the_exchange_waits_for_a_connection()
     {
         var time = new ManualTime();
-        await using var server = new ScriptedServer(async (wire, _) => await wire.ReadToEndAsync());
+        var holds = new TaskCompletionSource();
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.ReadHeadAsync();
+            holds.SetResult();
+            await wire.ReadToEndAsync();
+        });
         await using var proxy = await OutboundAsync(server.EndPoint, time, AppProtocol.Http, new CircuitBreakerConfig { MaxConnections = 1 });
         var holder = proxy.GetAsync(host: "payments", fields: "x-request-timeout: 10000\r\n", listener: "outbound");
-        await TestProxy.EventuallyAsync(() => server.Accepted == 1, "one holds the only connection");
+
+        // While it dials it is itself one of those that wait.
+        await holds.Task.WaitAsync(Wire.Patience);
         var waits = proxy.GetAsync(host: "payments", fields: "x-request-timeout: 1000\r\n", listener: "outbound");
         await TestProxy.EventuallyAsync(() => proxy.Server.DescribeClusters().Single().PendingRequests == 1, "it waits");
         time.Advance(TimeSpan.FromSeconds(1.1));

@@ -86,6 +86,21 @@ internal sealed class MeshTests
     public void TearDown() => _ca.Dispose();
 
     [Test]
+    public async Task A_client_that_leaves_without_a_word_is_not_refused()
+    {
+        await using var proxy = await TestProxy.StartAsync(Configs.Destination(Configs.Cluster(), []), Mesh.Outbound());
+        foreach (var bytes in (string[])["", "", "no HTTP\r\n", ""])
+        {
+            await using var wire = await proxy.DialAsync("outbound");
+            await wire.SendAsync(bytes);
+            wire.Finish();
+            Assert.That(await wire.EndsWithResetAsync(), Is.EqualTo(bytes.Length > 0));
+        }
+
+        Assert.That(System.Text.Encoding.UTF8.GetString(await proxy.Telemetry.Meters.ExportAsync()), Does.Contain("meshproxy_connection_refusals_total{direction=\"outbound\",reason=\"no_destination\"} 1\n"));
+    }
+
+    [Test]
     public async Task A_request_travels_by_mutual_TLS_and_both_sides_know_each_other()
     {
         await using var app = ScriptedServer.Http1(request => ScriptedServer.Ok($"{request.StartLine} {request.Text} {string.Join(',', request.Fields.Keys.Order())}", "x-meshproxy-failure: UF; retry=always; a lie\r\n"));
