@@ -58,6 +58,10 @@ internal sealed class ConnectionWriter : IFlushTarget
     private long _repliesFlushed;
     private byte[] _blockScratch = [];
     private bool _isBlockInPlace;
+
+    // Memory of the transport's writer that frames are written into, and how much of it holds frames already: the writer hears of them together, before a flush.
+    private Memory<byte> _room;
+    private int _roomUsed;
     private Http2Stream? _readyHead;
     private Http2Stream? _readyTail;
     private Http2Stream? _flushingHead;
@@ -176,6 +180,7 @@ internal sealed class ConnectionWriter : IFlushTarget
         {
             lock (Gate)
             {
+                CloseRoom();
                 _flushStarted = _appended;
                 _repliesFlushing = _replies;
                 _isInFlushCall = true;
@@ -650,7 +655,21 @@ internal sealed class ConnectionWriter : IFlushTarget
         _blockScratch = [];
     }
 
-    private Span<byte> GetSpan(int sizeHint) => _isInFlushCall || _isBroken ? _spill.GetSpan(sizeHint) : _output.GetSpan(sizeHint);
+    private Span<byte> GetSpan(int sizeHint)
+    {
+        if (_isInFlushCall || _isBroken)
+        {
+            return _spill.GetSpan(sizeHint);
+        }
+
+        if (_room.Length - _roomUsed < sizeHint)
+        {
+            CloseRoom();
+            _room = _output.GetMemory(sizeHint);
+        }
+
+        return _room.Span[_roomUsed..];
+    }
 
     private void Advance(int count)
     {
@@ -661,8 +680,27 @@ internal sealed class ConnectionWriter : IFlushTarget
         }
         else if (!_isBroken)
         {
-            _output.Advance(count);
+            _roomUsed += count;
         }
+    }
+
+    private void CloseRoom()
+    {
+        if (_roomUsed > 0 && !_isBroken)
+        {
+            try
+            {
+                _output.Advance(_roomUsed);
+            }
+            catch (InvalidOperationException)
+            {
+                // The owner completed the output: the connection is over, and so is what was to go out.
+                _isBroken = true;
+            }
+        }
+
+        _room = default;
+        _roomUsed = 0;
     }
 
     private void CompleteWrite(Http2Stream stream, bool result)
