@@ -35,6 +35,7 @@ internal sealed partial class Forwarder
     [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]
     private async ValueTask<Failure> RelayAsync(HttpClientExchange upstream, RouteBackend backend)
     {
+        Volatile.Write(ref _isRelaying, true);
         ReleaseHeldBody();
         var response = upstream.Response;
         _record.Status = response.Status;

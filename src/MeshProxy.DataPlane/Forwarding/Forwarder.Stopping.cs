@@ -64,6 +64,8 @@ internal sealed partial class Forwarder
             upstream = _upstream;
         }
 
+        var hadStarted = _downstream.HasResponseStarted;
+
         if (upstream is not null)
         {
             upstream.Reset(new StreamEnd(StreamResetReason.Cancelled, failure.Initiator, 0x8, "stopped"));
@@ -73,7 +75,14 @@ internal sealed partial class Forwarder
             _waiter.TryFail(failure);
         }
 
-        if (failure.Cause != FailureCause.DownstreamLeft && _downstream.HasResponseStarted)
+        // A relay may be held up by the client. But what the loop has answered since it was woken, often on this very stack, is the answer to this stop.
+        bool hasEnded;
+        lock (_gate)
+        {
+            hasEnded = stopping.SignalsEnd;
+        }
+
+        if (failure.Cause != FailureCause.DownstreamLeft && !hasEnded && (hadStarted || Volatile.Read(ref _isRelaying)))
         {
             _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, failure.Initiator, 0x8, "stopped"));
         }

@@ -58,6 +58,7 @@ internal sealed partial class Forwarder : IExchangeObserver
     private bool _pumpRunning;
     private long _heldBody;
     private bool _isHeld;
+    private bool _isRelaying;
     private GrpcKind _caller;
     private GrpcKind _grpc;
     private GrpcWebCall? _webCall;
@@ -215,6 +216,7 @@ internal sealed partial class Forwarder : IExchangeObserver
         {
             _generation++;
             _active = true;
+            _isRelaying = false;
         }
 
         _downstream.Observer = this;

@@ -48,8 +48,13 @@ internal sealed class TestProxy : IAsyncDisposable
         var log = new LogBook();
         var server = new ProxyServer(options ?? new ProxyServerOptions(), identity, telemetry, null, log, time, transport, transport);
         var proxy = new TestProxy(server, accessLog, lines, log, telemetry);
-        await server.StartAsync(CancellationToken.None);
-        Assert.That(server.Apply(config), Is.Empty);
+        // Without the test's synchronization context, which would bring every continuation from the event loops to the thread pool.
+        var rejections = await Task.Run(async () =>
+        {
+            await server.StartAsync(CancellationToken.None);
+            return server.Apply(config);
+        });
+        Assert.That(rejections, Is.Empty);
         return proxy;
     }
 
