@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using MeshProxy.Http;
+using Microsoft.AspNetCore.Connections;
 
 namespace MeshProxy.DataPlane.Transport;
 
@@ -52,11 +53,22 @@ internal sealed class EventLoop
     /// <summary>The number of the calling thread's loop, from 0; on a thread that is none, the number of loops.</summary>
     public static int CurrentNumber => t_current is { } current ? current._number : Environment.ProcessorCount;
 
+    /// <summary>This loop's number, from 0.</summary>
+    public int Number => _number;
+
     /// <summary>True on this loop's own thread.</summary>
     public bool IsCurrent => t_current == this;
 
     /// <summary>Counts the rounds: tells a target whether it is still in the same one.</summary>
     public long Round { get; private set; }
+
+    /// <summary>The number of the loop that a connection lives on; of one of another transport, the number of loops.</summary>
+    public static int NumberOf(ConnectionContext connection) => connection switch
+    {
+        SocketConnection socket => socket.Loop.Number,
+        TlsConnection tls => NumberOf(tls.Raw),
+        _ => Environment.ProcessorCount,
+    };
 
     /// <summary>The loop of the calling thread, so that both ends of a proxied exchange live on one thread; elsewhere each in turn.</summary>
     public static EventLoop Near() => t_current ?? Next();

@@ -29,6 +29,7 @@ internal sealed class SocketConnection : ConnectionContext, IDuplexPipe, IConnec
     {
         _options = options;
         _remote = remote;
+        Loop = loop;
         _channel = new SocketChannel(descriptor, loop, options.Pool) { Ended = OnEnded };
         Transport = this;
     }
@@ -108,6 +109,9 @@ internal sealed class SocketConnection : ConnectionContext, IDuplexPipe, IConnec
 
     /// <summary>A view of the socket, for options. Made at the first use, because it costs system calls. Never dispose it.</summary>
     public Socket Socket => _socket ??= new Socket(new SafeSocketHandle(_channel.Descriptor, ownsHandle: false));
+
+    /// <summary>The loop that it lives on.</summary>
+    internal EventLoop Loop { get; }
 
     internal int Descriptor => _channel.Descriptor;
 

@@ -16,6 +16,7 @@ internal sealed class SocketListener : IConnectionListener, IEventTarget
     private readonly Lock _gate = new();
     private int _descriptor;
     private int _slot;
+    private uint _opened;
     private bool _readable = true;
     private TaskCompletionSource? _waiter;
 
@@ -172,7 +173,9 @@ internal sealed class SocketListener : IConnectionListener, IEventTarget
     {
         try
         {
-            var connection = new SocketConnection(descriptor, EventLoop.Next(), remote, _options);
+            // Each loop in turn, by this listener's own count: connections of others between them must not bring all of these to one loop.
+            var loop = EventLoop.All[(int)(((uint)_loop.Number + ++_opened) % (uint)EventLoop.All.Length)];
+            var connection = new SocketConnection(descriptor, loop, remote, _options);
             connection.Start();
             return connection;
         }

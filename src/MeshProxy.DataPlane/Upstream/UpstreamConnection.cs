@@ -1,3 +1,4 @@
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.Http;
 using Microsoft.AspNetCore.Connections;
 
@@ -9,6 +10,9 @@ internal sealed class UpstreamConnection(HttpClientConnection http, ConnectionCo
     public HttpClientConnection Http { get; } = http;
 
     public ConnectionContext Transport { get; } = transport;
+
+    /// <summary>The event loop that it lives on: a request that is served there is forwarded without a change of threads.</summary>
+    public int Loop { get; } = EventLoop.NumberOf(transport);
 
     /// <summary>The end of its peer's certificate, or of the age that it may reach.</summary>
     public DateTimeOffset RetireAt { get; } = retireAt;

@@ -58,6 +58,11 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     // there was one, this many.
     private const int WaitersPerMultiplexedDial = 100;
 
+    // An event loop whose requests find only another loop's connection, and at least this many exchanges on it, gets a connection of its own: below that, what two
+    // threads lose on one connection is less than what a further connection costs both ends.
+    private const int ExchangesForOwnConnection = 8;
+    private static readonly TimeSpan OwnConnectionInterval = TimeSpan.FromSeconds(1);
+
     private static readonly TimeSpan FirstBackOff = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan LongestBackOff = TimeSpan.FromSeconds(5);
 
@@ -74,6 +79,9 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     private readonly Queue<LeaseTicket> _waiters = new();
     private readonly ConcurrentDictionary<HttpClientConnection, UpstreamConnection> _live = new();
     private volatile UpstreamConnection[] _connections = [];
+
+    // For each event loop, when it may dial for itself again. Written by that loop alone.
+    private readonly long[] _nextDialForLoop = new long[EventLoop.All.Length];
 
     // What the endpoint speaks. Where it chooses itself (ALPN), HTTP/2 until it has: a wrong guess costs the first requests one round of dials.
     private volatile bool _multiplexes;
@@ -206,6 +214,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
 
     public void OnTick(long nowMilliseconds)
     {
+        DropGivenUp();
         if (_live.IsEmpty)
         {
             return;
@@ -233,7 +242,6 @@ internal sealed class UpstreamPool : IClientConnectionObserver
 
     void IClientConnectionObserver.OnRetired(HttpClientConnection connection)
     {
-        bool dial;
         lock (_gate)
         {
             if (_live.TryGetValue(connection, out var live))
@@ -243,13 +251,9 @@ internal sealed class UpstreamPool : IClientConnectionObserver
 
             _connections = Array.FindAll(_connections, other => other.Http != connection);
             _idle.Remove(connection);
-            dial = TryBeginDial();
         }
 
-        if (dial)
-        {
-            _ = DialAsync();
-        }
+        DialForWaiter();
     }
 
     void IClientConnectionObserver.OnClosed(HttpClientConnection connection, ConnectionCloseReason reason)
@@ -270,10 +274,13 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         }
     }
 
-    // The least busy connection, so that requests are spread over what there is; among equals the oldest, so that what a burst left over idles out.
-    private static HttpClientExchange? TakeStream(UpstreamConnection[] connections)
+    // A connection of the calling event loop, so that both ends of an exchange live on one thread; among these, or without one, the least busy, so that requests are
+    // spread over what there is; among equals the oldest, so that what a burst left over idles out.
+    private HttpClientExchange? TakeStream(UpstreamConnection[] connections)
     {
+        var loop = EventLoop.CurrentNumber;
         UpstreamConnection? best = null;
+        var isBestOwn = false;
         var least = int.MaxValue;
         foreach (var connection in connections)
         {
@@ -283,11 +290,17 @@ internal sealed class UpstreamPool : IClientConnectionObserver
                 continue;
             }
 
-            var active = connections.Length == 1 ? 0 : connection.Http.ActiveExchanges;
-            if (active < least)
+            var isOwn = connection.Loop == loop;
+            var active = connection.Http.ActiveExchanges;
+            if (isOwn == isBestOwn ? active < least : isOwn)
             {
-                (best, least) = (connection, active);
+                (best, isBestOwn, least) = (connection, isOwn, active);
             }
+        }
+
+        if (!isBestOwn && least is >= ExchangesForOwnConnection and < int.MaxValue)
+        {
+            DialForLoop(loop);
         }
 
         if (best?.Http.TryOpenExchange() is { } exchange)
@@ -305,6 +318,28 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         }
 
         return null;
+    }
+
+    /// <summary>Begins a connection that will live on the calling event loop; now and then, for it may fail, or be more than the cluster may open.</summary>
+    private void DialForLoop(int loop)
+    {
+        if (loop >= _nextDialForLoop.Length || _time.GetTimestamp() < Volatile.Read(ref _nextDialForLoop[loop]))
+        {
+            return;
+        }
+
+        Volatile.Write(ref _nextDialForLoop[loop], _time.GetTimestamp() + (long)(OwnConnectionInterval.TotalSeconds * _time.TimestampFrequency));
+        lock (_gate)
+        {
+            if (_retired || !_limits.TryAddConnection())
+            {
+                return;
+            }
+
+            _dialing++;
+        }
+
+        _ = DialAsync();
     }
 
     /// <summary>Gives the connection's free places to waiters; an HTTP/1.1 connection that nobody waits for goes to the idle stack.</summary>
@@ -366,6 +401,33 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         return waiter;
     }
 
+    // Waiters whose forwarder gave up keep no place: else requests that are long answered would make the cluster refuse new ones.
+    private void DropGivenUp()
+    {
+        if (Volatile.Read(ref _waiterCount) == 0)
+        {
+            return;
+        }
+
+        lock (_gate)
+        {
+            for (var i = _waiters.Count; i > 0; i--)
+            {
+                var waiter = _waiters.Dequeue();
+                if (waiter.IsWaiting)
+                {
+                    _waiters.Enqueue(waiter);
+                }
+                else
+                {
+                    _limits.RemovePending();
+                }
+            }
+
+            _waiterCount = _waiters.Count;
+        }
+    }
+
     private bool WantsDial() => _multiplexes
         ? _waiters.Count > _dialing * _waitersPerDial
         : _waiters.Count > _dialing;
@@ -380,6 +442,30 @@ internal sealed class UpstreamPool : IClientConnectionObserver
 
         _dialing++;
         return true;
+    }
+
+    /// <summary>Begins a dial when there are waiters that no dial under way will serve; fails them when nothing ever will.</summary>
+    /// <returns>Whether one was begun.</returns>
+    private bool DialForWaiter()
+    {
+        bool dial;
+        bool isStuck;
+        lock (_gate)
+        {
+            dial = TryBeginDial();
+            isStuck = !dial && IsStuck();
+        }
+
+        if (dial)
+        {
+            _ = DialAsync();
+        }
+        else if (isStuck)
+        {
+            FailWaiters(TooManyConnections(), all: true);
+        }
+
+        return dial;
     }
 
     // Under the lock. Somebody waits, and nothing that this pool has will ever wake him: the cluster's connections are all elsewhere.
@@ -417,7 +503,6 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         }
 
         bool retired;
-        var more = 0;
         lock (_gate)
         {
             // It may have ended between its first byte and now.
@@ -433,11 +518,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
                     _connections = [.. _connections, connection];
                 }
 
-                // Others may wait for this dial because it was thought to serve them all.
                 _multiplexes = http.Version == HttpProtocolVersion.Http2;
-                for (; Key.Version is null && _waiters.Count > _dialing + 1 && TryBeginDial(); more++)
-                {
-                }
             }
         }
 
@@ -455,23 +536,11 @@ internal sealed class UpstreamPool : IClientConnectionObserver
             return;
         }
 
-        for (; more > 0; more--)
-        {
-            _ = DialAsync();
-        }
-
         Serve(http);
 
-        // Who still waits needs a further connection, unless this peer takes no streams at all.
-        bool further;
-        lock (_gate)
+        // Who still waits, perhaps because this connection was thought to serve them all, needs further ones; unless this peer takes no streams at all.
+        while (http.MaxConcurrentExchanges > 0 && DialForWaiter())
         {
-            further = http.MaxConcurrentExchanges > 0 && TryBeginDial();
-        }
-
-        if (further)
-        {
-            _ = DialAsync();
         }
     }
 
@@ -480,25 +549,10 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         await connection.Http.RunAsync();
         _meters.OnConnectionClosed();
         _limits.RemoveConnection();
-        bool dial;
-        bool isStuck;
-        lock (_gate)
-        {
-            // The place that it held may be the one that a waiter could not get when this connection retired.
-            _live.TryRemove(connection.Http, out _);
-            dial = TryBeginDial();
-            isStuck = IsStuck();
-        }
+        _live.TryRemove(connection.Http, out _);
 
-        if (dial)
-        {
-            _ = DialAsync();
-        }
-        else if (isStuck)
-        {
-            FailWaiters(TooManyConnections(), all: true);
-        }
-
+        // The place that it held may be the one that a waiter could not get when this connection retired.
+        DialForWaiter();
         if (connection.Http is Http1ClientConnection { EndedAbruptly: true })
         {
             // An orderly close would tell the peer that the tunnel had ended in order.
@@ -510,18 +564,31 @@ internal sealed class UpstreamPool : IClientConnectionObserver
 
     private void OnDialFailed(Failure failure)
     {
-        bool last;
+        bool isLast;
         lock (_gate)
         {
-            _dialing--;
             _backOffUntil = _time.GetTimestamp() + (long)(BackOff(_failedDials++).TotalSeconds * _time.TimestampFrequency);
-            last = _dialing == 0 && _connections.Length == 0;
+            isLast = _dialing == 1 && _connections.Length == 0;
         }
 
         // One dial stood for one waiter in HTTP/1.1. A connection that multiplexes will get to all of them, if there is one left.
-        if (last || !_multiplexes)
+        if (isLast || !_multiplexes)
         {
-            FailWaiters(failure, all: last);
+            FailWaiters(failure, all: isLast);
+        }
+
+        bool isStuck;
+        lock (_gate)
+        {
+            // Until here it counted as under way: nobody dials for waiters that are about to fail.
+            _dialing--;
+            isStuck = _waiters.Count > 0 && _dialing == 0 && _connections.Length == 0;
+        }
+
+        if (isStuck)
+        {
+            // They came since.
+            DialForWaiter();
         }
     }
 

@@ -1,4 +1,5 @@
 using MeshProxy.DataPlane.Tests.Proxy;
+using MeshProxy.Model.Config;
 using MeshProxy.Testing;
 
 namespace MeshProxy.DataPlane.Tests.Forwarding;
@@ -37,7 +38,7 @@ public sealed class FairnessTests
             }
         });
         using var ca = new TestCa();
-        await using var mesh = await Mesh.StartAsync(ca, application.EndPoint);
+        await using var mesh = await Mesh.StartAsync(ca, application.EndPoint, circuitBreaker: new CircuitBreakerConfig { MaxConnections = 1 });
         var downloads = new List<Wire>();
         try
         {

@@ -51,8 +51,12 @@ internal sealed class Mesh : IAsyncDisposable
         },
     };
 
-    public static ProxyConfig Calling(IPEndPoint application, int inboundPort, AppProtocol protocol = AppProtocol.Http, string account = "payments") => Configs.Destination(
-        Configs.Cluster(protocol: protocol) with { AllowedServers = [SpiffeId.Parse($"spiffe://mesh.local/ns/shop/sa/{account}")] },
+    public static ProxyConfig Calling(IPEndPoint application, int inboundPort, AppProtocol protocol = AppProtocol.Http, string account = "payments", CircuitBreakerConfig? circuitBreaker = null) => Configs.Destination(
+        Configs.Cluster(protocol: protocol) with
+        {
+            AllowedServers = [SpiffeId.Parse($"spiffe://mesh.local/ns/shop/sa/{account}")],
+            CircuitBreaker = circuitBreaker ?? new CircuitBreakerConfig(),
+        },
         [new EndpointConfig { Id = "shop/payments-1", Address = "127.0.0.1", Port = application.Port, InboundPort = inboundPort }]);
 
     public static async Task<Mesh> StartAsync(
@@ -63,11 +67,12 @@ internal sealed class Mesh : IAsyncDisposable
         SvidStore? server = null,
         string account = "payments",
         bool tcp = false,
-        TimeProvider? time = null)
+        TimeProvider? time = null,
+        CircuitBreakerConfig? circuitBreaker = null)
     {
         var inbound = await TestProxy.StartAsync(Serving(application, protocol), Inbound(), server ?? await TestProxy.IdentityAsync(ca, "payments"), time);
         var outbound = await TestProxy.StartAsync(
-            Calling(application, inbound.EndPoint("inbound").Port, protocol, account), Outbound(tcp ? 0 : null), client ?? await TestProxy.IdentityAsync(ca, "checkout"), time);
+            Calling(application, inbound.EndPoint("inbound").Port, protocol, account, circuitBreaker), Outbound(tcp ? 0 : null), client ?? await TestProxy.IdentityAsync(ca, "checkout"), time);
         return new Mesh(outbound, inbound);
     }
 

@@ -53,6 +53,24 @@ internal sealed class PoolTests
     }
 
     [Test]
+    public async Task An_event_loop_that_finds_anothers_connection_busy_gets_one_of_its_own()
+    {
+        Assume.That(EventLoop.All, Has.Length.GreaterThan(1), "one processor has one loop");
+        Assert.That(await ConnectionsForAsync(requests: 60, Configs.Cluster(protocol: AppProtocol.Http2)), Is.InRange(2, EventLoop.All.Length), "one for each loop at most");
+    }
+
+    [Test]
+    public async Task Few_requests_share_one_connection_on_whatever_loop() =>
+        Assert.That(await ConnectionsForAsync(requests: 8, Configs.Cluster(protocol: AppProtocol.Http2)), Is.EqualTo(1));
+
+    [Test]
+    public async Task Where_the_cluster_may_open_no_further_connection_the_loops_share_one()
+    {
+        var cluster = Configs.Cluster(protocol: AppProtocol.Http2) with { CircuitBreaker = new CircuitBreakerConfig { MaxConnections = 1 } };
+        Assert.That(await ConnectionsForAsync(requests: 60, cluster), Is.EqualTo(1));
+    }
+
+    [Test]
     public async Task A_connection_to_an_endpoint_is_renewed_when_it_is_old()
     {
         var time = new ManualTime();
@@ -135,6 +153,36 @@ internal sealed class PoolTests
         Assert.That(all, Has.All.InRange(90, 100));
         Assert.That(Enumerable.Range(0, 10).Select(tenth => all.Count(age => age >= 90 + tenth && age < 91 + tenth)), Has.All.InRange(90, 110), "spread evenly");
         Assert.That(new ConnectionAges(1 << 30).Next(longest), Is.Not.EqualTo(new ConnectionAges(7).Next(longest)));
+    }
+
+    /// <summary>Sends requests one after the other, each from a connection of its own and while all before it are under way, then answers them all; how many connections
+    /// there were to the endpoint.</summary>
+    private static async Task<int> ConnectionsForAsync(int requests, ClusterConfig cluster)
+    {
+        var open = new BlockingCollection<(Wire Wire, int Stream)>();
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.AcceptHttp2Async();
+            while (true)
+            {
+                open.Add((wire, (await wire.ReadFrameAsync(Frame.Headers)).Stream));
+            }
+        });
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(cluster, server.EndPoint));
+        var responses = new List<Task<Message>>();
+        while (responses.Count < requests)
+        {
+            responses.Add(proxy.GetAsync());
+            await TestProxy.EventuallyAsync(() => open.Count == responses.Count, "the request has reached the endpoint");
+        }
+
+        foreach (var (wire, stream) in open)
+        {
+            await wire.SendFrameAsync(Frame.Headers, 5, stream, 0x88);
+        }
+
+        Assert.That((await Task.WhenAll(responses)).Select(response => response.Status), Has.All.EqualTo(200));
+        return server.Accepted;
     }
 
     private static async Task AnswerAsync(Wire wire, int number)
