@@ -90,7 +90,7 @@ internal sealed partial class Forwarder
             {
                 var stop = Stopped();
                 var failure = stop.IsFailure ? stop : Attempt.FailureOf(chunk.End, wasSent: true, _endpoint!, FailureStage.Relaying);
-                _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, chunk.End.Initiator, 0x2, "upstream_broke_off"));
+                _downstream.Reset(stop.IsFailure ? StoppedBy(stop) : new StreamEnd(StreamResetReason.Cancelled, chunk.End.Initiator, 0x2, "upstream_broke_off"));
                 return failure;
             }
 

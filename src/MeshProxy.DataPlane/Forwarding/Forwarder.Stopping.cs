@@ -68,7 +68,7 @@ internal sealed partial class Forwarder
 
         if (upstream is not null)
         {
-            upstream.Reset(new StreamEnd(StreamResetReason.Cancelled, failure.Initiator, 0x8, "stopped"));
+            upstream.Reset(StoppedBy(failure));
         }
         else
         {
@@ -84,7 +84,7 @@ internal sealed partial class Forwarder
 
         if (failure.Cause != FailureCause.DownstreamLeft && !hasEnded && (hadStarted || Volatile.Read(ref _isRelaying)))
         {
-            _downstream.Reset(new StreamEnd(StreamResetReason.Cancelled, failure.Initiator, 0x8, "stopped"));
+            _downstream.Reset(StoppedBy(failure));
         }
 
         lock (_gate)
@@ -98,6 +98,8 @@ internal sealed partial class Forwarder
             _done.Set();
         }
     }
+
+    private static StreamEnd StoppedBy(Failure failure) => new(StreamResetReason.Cancelled, failure.Initiator, 0x8, "stopped");
 
     private Failure Stopped()
     {
