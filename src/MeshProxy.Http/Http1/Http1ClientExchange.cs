@@ -55,7 +55,7 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
     }
 
     /// <inheritdoc/>
-    public override long Progress => _output.Progress;
+    public override long Progress => _output.WaitProgress;
 
     /// <inheritdoc/>
     public override bool IsSent => _output.HasFlushedSinceMark;

@@ -79,6 +79,9 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
     /// <summary>Flushes that ended: tells progress to the tick.</summary>
     public int Progress { get; private set; }
 
+    /// <summary>The same while somebody waits for room, else 0: what was flushed by the way is no sign of life. Any thread.</summary>
+    public int WaitProgress => Volatile.Read(ref _isWaiting) ? Progress : 0;
+
     /// <summary>Begins to watch for the first flush anew.</summary>
     public void Mark() => _hasFlushed = false;
 

@@ -34,7 +34,7 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
     public override bool HasResponseStarted => ResponseStarted;
 
     /// <inheritdoc/>
-    public override long Progress => _output.Progress;
+    public override long Progress => _output.WaitProgress;
 
     /// <inheritdoc/>
     public override bool AwaitsContinue => _awaitsContinue;
