@@ -197,7 +197,7 @@ internal sealed class ClientTrafficSettingsTests
         await using var client = await proxy.DialAsync();
         await client.SendAsync("GET / HTTP/1.1\r\nHost: ");
         var answer = client.ReadResponseAsync();
-        await AdvanceUntilAsync(time, answer, TimeSpan.FromSeconds(4));
+        await time.AdvanceUntilAsync(answer, TimeSpan.FromSeconds(4));
         Assert.That((await answer).Status, Is.EqualTo(408));
     }
 
@@ -211,13 +211,13 @@ internal sealed class ClientTrafficSettingsTests
         await client.SendAsync("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         await client.ReadResponseAsync();
         var end = client.ReadToEndAsync();
-        await AdvanceUntilAsync(time, end, TimeSpan.FromSeconds(4));
+        await time.AdvanceUntilAsync(end, TimeSpan.FromSeconds(4));
         Assert.That(await end, Is.Empty);
 
         await using var multiplexed = await proxy.DialAsync();
         await multiplexed.BeginHttp2Async();
         var goAway = multiplexed.ReadFrameAsync(Frame.GoAway);
-        await AdvanceUntilAsync(time, goAway, TimeSpan.FromSeconds(4));
+        await time.AdvanceUntilAsync(goAway, TimeSpan.FromSeconds(4));
         Assert.That((await goAway).Payload[7], Is.Zero, "NO_ERROR");
     }
 
@@ -233,7 +233,7 @@ internal sealed class ClientTrafficSettingsTests
         });
         await using var proxy = await StartAsync(server.EndPoint, Timeouts(new() { StreamIdle = TimeSpan.FromSeconds(3) }), time);
         var answer = proxy.GetAsync();
-        await AdvanceUntilAsync(time, answer, TimeSpan.FromSeconds(10));
+        await time.AdvanceUntilAsync(answer, TimeSpan.FromSeconds(10));
         Assert.That(((await answer).Status, (await answer).Flag), Is.EqualTo((408, "SI")));
     }
 
@@ -269,7 +269,7 @@ internal sealed class ClientTrafficSettingsTests
         await using var multiplexed = await proxy.DialAsync();
         await multiplexed.BeginHttp2Async();
         var goAway = multiplexed.ReadFrameAsync(Frame.GoAway);
-        await AdvanceUntilAsync(time, goAway, TimeSpan.FromSeconds(70));
+        await time.AdvanceUntilAsync(goAway, TimeSpan.FromSeconds(70));
         Assert.That((await goAway).Payload[7], Is.Zero, "NO_ERROR");
     }
 
@@ -311,7 +311,7 @@ internal sealed class ClientTrafficSettingsTests
         // The beginning of a ClientHello, and nothing more.
         await client.SendAsync([0x16, 0x03, 0x01]);
         var end = client.EndsWithResetAsync();
-        await AdvanceUntilAsync(time, end, TimeSpan.FromSeconds(4));
+        await time.AdvanceUntilAsync(end, TimeSpan.FromSeconds(4));
         Assert.That(await end, "it is cut off");
         await proxy.Log.WaitForAsync("tls_failed");
     }
@@ -323,7 +323,7 @@ internal sealed class ClientTrafficSettingsTests
         await using var server = new ScriptedServer(async (wire, _) => await wire.ReadToEndAsync());
         await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(protocol: AppProtocol.Http2) with { ConnectTimeout = TimeSpan.FromSeconds(2) }, server.EndPoint), time: time);
         var answer = proxy.GetAsync();
-        await AdvanceUntilAsync(time, answer, TimeSpan.FromSeconds(10));
+        await time.AdvanceUntilAsync(answer, TimeSpan.FromSeconds(10));
         Assert.That(((await answer).Status, (await answer).Flag), Is.EqualTo((503, "UF")), "its first byte, SETTINGS, did not come");
     }
 
@@ -341,7 +341,7 @@ internal sealed class ClientTrafficSettingsTests
         });
         await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), server.EndPoint), time: time);
         Assert.That((await proxy.GetAsync()).Status, Is.EqualTo(200));
-        await AdvanceUntilAsync(time, ended.Task, TimeSpan.FromSeconds(6));
+        await time.AdvanceUntilAsync(ended.Task, TimeSpan.FromSeconds(6));
     }
 
     [Test]
@@ -361,7 +361,7 @@ internal sealed class ClientTrafficSettingsTests
         await client.ReadExactlyAsync(5);
         time.Advance(TimeSpan.FromMinutes(59));
         var end = client.EndsWithResetAsync();
-        await AdvanceUntilAsync(time, end, TimeSpan.FromMinutes(2));
+        await time.AdvanceUntilAsync(end, TimeSpan.FromMinutes(2));
         Assert.That(await end, "both sides are reset");
     }
 
@@ -374,17 +374,6 @@ internal sealed class ClientTrafficSettingsTests
     private static ClientTrafficConfig Timeouts(ClientTimeoutsConfig timeouts) => new() { Timeouts = timeouts };
 
     /// <summary>Lets the clock go on in steps until something has happened, and proves that it has by then.</summary>
-    private static async Task AdvanceUntilAsync(ManualTime time, Task done, TimeSpan atMost)
-    {
-        for (var gone = TimeSpan.Zero; gone < atMost * 20 && !done.IsCompleted; gone += TimeSpan.FromMilliseconds(100))
-        {
-            time.Advance(TimeSpan.FromMilliseconds(100));
-            await Task.WhenAny(done, Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System));
-        }
-
-        Assert.That(done.IsCompleted, "in time");
-    }
-
     private static string Keep(Message request, ref Message? seen)
     {
         seen = request;

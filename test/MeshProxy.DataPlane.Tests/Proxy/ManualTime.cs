@@ -49,6 +49,20 @@ internal sealed class ManualTime : TimeProvider
         }
     }
 
+    /// <summary>Goes on in small steps, each with a moment for others to follow, until something is done: for what begins to wait while time goes on already.</summary>
+    /// <param name="done">What is waited for.</param>
+    /// <param name="within">How long it may take on this clock; that much again and more is given to a busy machine.</param>
+    public async Task AdvanceUntilAsync(Task done, TimeSpan within)
+    {
+        for (var gone = TimeSpan.Zero; gone < within * 20 && !done.IsCompleted; gone += TimeSpan.FromMilliseconds(100))
+        {
+            Advance(TimeSpan.FromMilliseconds(100));
+            await Task.WhenAny(done, Task.Delay(TimeSpan.FromMilliseconds(5), System));
+        }
+
+        Assert.That(done.IsCompleted, "in time");
+    }
+
     private sealed class ManualTimer(ManualTime owner, TimerCallback callback, object? state) : ITimer
     {
         public long Due { get; set; }
