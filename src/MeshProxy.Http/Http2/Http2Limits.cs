@@ -35,8 +35,8 @@ public sealed record Http2Limits
     /// Peer: GOAWAY FLOW_CONTROL_ERROR.</summary>
     public int ConnectionWindowBytes { get; init; } = 4 * 1024 * 1024;
 
-    /// <summary>Received and not yet read on all streams, bytes, above which windows stop growing and new streams are refused. Default 4 MiB.
-    /// Peer: REFUSED_STREAM.</summary>
+    /// <summary>Received and not yet read on all streams, bytes, above which windows stop growing; new streams that bring a body are refused when it is also more than
+    /// the first windows of the open streams. Default 4 MiB. Peer: REFUSED_STREAM.</summary>
     public int MaxUnreadBytes { get; init; } = 4 * 1024 * 1024;
 
     /// <summary>Buffered and not yet sent, bytes, above which writers wait. Default 256 KiB (four 64 KiB socket writes).</summary>

@@ -114,7 +114,7 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
         {
             // Handlers may outlive their streams (the peer can reset them): twice the limit bounds those as well.
             isProvoked = engine.OpenStreams >= engine.Limits.MaxConcurrentStreams || _running >= 2L * engine.Limits.MaxConcurrentStreams;
-            if (!isProvoked && !engine.IsFinalGoAwaySent && !engine.IsOverloaded)
+            if (!isProvoked && !engine.IsFinalGoAwaySent && (endStream || !engine.HasNoRoomForBodies))
             {
                 exchange = _pool.TryPop(out var pooled) ? pooled : new Http2ServerExchange(this);
             }
@@ -213,7 +213,7 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
         lock (Engine.Gate)
         {
             Engine.RefuseStream(streamId, Http2ErrorCode.RefusedStream);
-            if (isProvoked || Engine.IsOverloaded)
+            if (isProvoked || !Engine.IsFinalGoAwaySent)
             {
                 Engine.TellAbuse(isProvoked ? AbuseKind.StreamLimit : AbuseKind.UnreadBytes);
             }
