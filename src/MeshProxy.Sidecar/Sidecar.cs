@@ -195,6 +195,7 @@ internal sealed class Sidecar : IAsyncDisposable
         }
 
         await StartAdminAsync();
+        _work.Add(new MemoryTrim(_transport, () => _proxy!.DescribeClusters().All(cluster => cluster.Requests == 0), _time).RunAsync(_stop.Token));
         _isStarted = true;
         var bound = BoundListeners().ToArray();
         _log.LogInformation(LogEvents.Listening, "meshproxy {Version} serves: {Listeners} (ports: outbound {OutboundPort}, inbound {InboundPort}, admin {AdminPort}, metrics {MetricsPort})",

@@ -67,6 +67,16 @@ internal sealed class BlockPool
         }
     }
 
+    /// <summary>Leaves the unused blocks of the shared list to the collector. Threads keep theirs.</summary>
+    public void Trim()
+    {
+        lock (_gate)
+        {
+            _sharedSmall = _sharedLarge = null;
+            _sharedBytes = 0;
+        }
+    }
+
     /// <summary>Takes a block of one of the two sizes.</summary>
     public Block Rent(bool large)
     {

@@ -18,6 +18,9 @@ public sealed class SocketTransport(SocketTransportOptions? options = null) : IC
     public ValueTask<IConnectionListener> BindAsync(EndPoint endpoint, CancellationToken cancellationToken = default) =>
         new(SocketListener.Bind(endpoint, _options));
 
+    /// <summary>Gives the blocks that its pool keeps for all threads, and nobody uses, to the garbage collector.</summary>
+    public void Trim() => _options.Pool.Trim();
+
     /// <summary>Dials.</summary>
     /// <exception cref="SocketException">There is no connection.</exception>
     /// <exception cref="OperationCanceledException">It took too long for the caller.</exception>
