@@ -11,7 +11,7 @@ from machine import CORES, NotApplicable, PeerFailed, Process, free_port
 
 @dataclasses.dataclass
 class Running:
-    """A started peer: where to send load, whose CPU and memory count, what merely has to be there, origins of its own, and ports of metrics pages."""
+    """A started peer: where to send load, whose CPU and memory count, what merely has to be there, origins of its own, and ports of metrics and admin pages."""
     port: int
     tls: bool
     authority: str = "bench.local"
@@ -19,6 +19,7 @@ class Running:
     beside: list = dataclasses.field(default_factory=list)
     origins: list = dataclasses.field(default_factory=list)
     metrics: list = dataclasses.field(default_factory=list)
+    admin: list = dataclasses.field(default_factory=list)
     ready_ms: float | None = None
     note: str = ""
 
@@ -209,7 +210,7 @@ def yarp_inline(scenario, place):
 # MeshProxy ----------------------------------------------------------------------------------------------------------------------------------------
 
 def meshproxy(scenario, place):
-    return _meshproxy_mesh(scenario, place) if scenario.hops == 2 else _meshproxy_gateway(scenario, place)
+    return meshproxy_mesh(scenario, place) if scenario.hops == 2 else _meshproxy_gateway(scenario, place)
 
 
 def _access_log(scenario, place, name):
@@ -258,10 +259,12 @@ def _meshproxy_gateway(scenario, place):
     config = place.write("gateway.yaml", _documents(*documents))
     process = Process([program, "--config", config, "--outbound", "off", "--inbound", "off", "--admin", f"127.0.0.1:{admin}", "--metrics",
                        f"127.0.0.1:{metrics}", "--state-dir", os.path.join(place.folder, "state"), *_access_log(scenario, place, "first")], place.log("first"))
-    return Running(port, scenario.client_tls, measured=[process], metrics=[metrics], ready_ms=process.wait_for_port(port))
+    return Running(port, scenario.client_tls, measured=[process], metrics=[metrics], admin=[admin],
+                   ready_ms=process.wait_for_port(port))
 
 
-def _meshproxy_mesh(scenario, place):
+def meshproxy_mesh(scenario, place, client_environment=None):
+    """A control plane and two sidecars that joined with tokens: first the origin's, then the client's."""
     programs = prepare.executables(place.published, mesh=True)
     control_port, data = free_port(), os.path.join(place.folder, "control")
     os.makedirs(data, exist_ok=True)
@@ -281,18 +284,19 @@ def _meshproxy_mesh(scenario, place):
          "metadata": {"name": "origin", "namespace": "bench", "annotations": {"meshproxy.io/service-accounts": "origin"}},
          "spec": {"selector": {"app": "origin"}, "ports": [{"name": "http", "port": 80, "targetPort": "http", "appProtocol": "http"}]}})))
 
-    def sidecar(account, *options):
+    def sidecar(account, admin, *options, environment=None):
         token = place.write(f"{account}.token", meshctl("token", "create", "--namespace", "bench", "--service-account", account))
         return Process([programs["meshproxy"], "--control", f"127.0.0.1:{control_port}", "--join-token-file", token, "--namespace", "bench",
                         "--service-account", account, "--name", f"{account}-1", "--state-dir", os.path.join(place.folder, account),
-                        "--admin", f"127.0.0.1:{free_port()}", *options, *_access_log(scenario, place, account)], place.log(account))
+                        "--admin", f"127.0.0.1:{admin}", *options, *_access_log(scenario, place, account)], place.log(account), environment)
 
-    inbound, outbound, ready = free_port(), free_port(), [free_port(), free_port()]
-    server = sidecar("origin", "--label", "app=origin", "--app-port", f"http={place.origin.http1}", "--outbound", "off",
+    inbound, outbound, ready, admin = free_port(), free_port(), [free_port(), free_port()], [free_port(), free_port()]
+    server = sidecar("origin", admin[0], "--label", "app=origin", "--app-port", f"http={place.origin.http1}", "--outbound", "off",
                      "--inbound", f"127.0.0.1:{inbound}", "--metrics", f"127.0.0.1:{ready[0]}")
-    client = sidecar("client", "--inbound", "off", "--outbound", f"127.0.0.1:{outbound}", "--metrics", f"127.0.0.1:{ready[1]}")
+    client = sidecar("client", admin[1], "--inbound", "off", "--outbound", f"127.0.0.1:{outbound}", "--metrics", f"127.0.0.1:{ready[1]}",
+                     environment=client_environment)
     server.wait_for_port(inbound)
-    return Running(outbound, False, "origin.bench", measured=[server, client], beside=[control], metrics=ready, ready_ms=client.wait_for_port(outbound),
+    return Running(outbound, False, "origin.bench", measured=[server, client], beside=[control], metrics=ready, admin=admin, ready_ms=client.wait_for_port(outbound),
                    note="HTTP/2 between the hops; the control plane is not counted")
 
 
