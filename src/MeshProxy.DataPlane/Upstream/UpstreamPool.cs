@@ -568,7 +568,11 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         lock (_gate)
         {
             _backOffUntil = _time.GetTimestamp() + (long)(BackOff(_failedDials++).TotalSeconds * _time.TimestampFrequency);
+
+            // The last one counts as under way until its waiters have failed: nobody dials for those. Any other does not: a waiter that fails may be back, on this
+            // very stack, with a retry that no dial stands for.
             isLast = _dialing == 1 && _connections.Length == 0;
+            _dialing -= isLast ? 0 : 1;
         }
 
         // One dial stood for one waiter in HTTP/1.1. A connection that multiplexes will get to all of them, if there is one left.
@@ -577,17 +581,14 @@ internal sealed class UpstreamPool : IClientConnectionObserver
             FailWaiters(failure, all: isLast);
         }
 
-        bool isStuck;
-        lock (_gate)
+        if (isLast)
         {
-            // Until here it counted as under way: nobody dials for waiters that are about to fail.
-            _dialing--;
-            isStuck = _waiters.Count > 0 && _dialing == 0 && _connections.Length == 0;
-        }
+            lock (_gate)
+            {
+                _dialing--;
+            }
 
-        if (isStuck)
-        {
-            // They came since.
+            // For who came since.
             DialForWaiter();
         }
     }

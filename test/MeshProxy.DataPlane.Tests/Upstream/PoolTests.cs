@@ -1,4 +1,6 @@
 using System.Collections.Concurrent;
+using System.Net;
+using System.Net.Sockets;
 using MeshProxy.DataPlane.Tests.Proxy;
 using MeshProxy.DataPlane.Transport;
 using MeshProxy.Model.Config;
@@ -68,6 +70,24 @@ internal sealed class PoolTests
     {
         var cluster = Configs.Cluster(protocol: AppProtocol.Http2) with { CircuitBreaker = new CircuitBreakerConfig { MaxConnections = 1 } };
         Assert.That(await ConnectionsForAsync(requests: 60, cluster), Is.EqualTo(1));
+    }
+
+    [Test]
+    public async Task A_request_whose_dial_fails_is_answered_while_the_connections_that_there_are_stay_busy()
+    {
+        using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        listener.Listen(1);
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), (IPEndPoint)listener.LocalEndPoint!));
+        var busy = proxy.GetAsync();
+        using var socket = await listener.AcceptAsync();
+        await using var endpoint = new Wire(socket);
+        await endpoint.ReadRequestAsync();
+        listener.Dispose();
+        var refused = await proxy.GetAsync().WaitAsync(Wire.Patience);
+        Assert.That((refused.Status, (await proxy.AccessAsync()).GetProperty("meshproxy.attempts").GetInt32()), Is.EqualTo((503, 2)), "neither it nor its retry waits for the busy one");
+        await endpoint.SendAsync(ScriptedServer.Ok(""));
+        Assert.That((await busy).Status, Is.EqualTo(200));
     }
 
     [Test]
