@@ -553,10 +553,10 @@ internal sealed class UpstreamPool : IClientConnectionObserver
 
         // The place that it held may be the one that a waiter could not get when this connection retired.
         DialForWaiter();
-        if (connection.Http is Http1ClientConnection { EndedAbruptly: true })
+        if (connection.Http is Http1ClientConnection { EndedAbruptly: true } or Http2ClientConnection { EndedAbruptly: true })
         {
-            // An orderly close would tell the peer that the tunnel had ended in order.
-            connection.Transport.Abort(new ConnectionAbortedException("a tunnel was broken off"));
+            // An orderly close would tell the peer that a tunnel had ended in order, or send it requests that count as unsent.
+            connection.Transport.Abort(new ConnectionAbortedException("the connection was broken off"));
         }
 
         await connection.Transport.DisposeAsync();

@@ -49,8 +49,8 @@ public sealed class Http1ClientConnection : HttpClientConnection
     /// <inheritdoc/>
     public override HttpProtocolVersion Version => HttpProtocolVersion.Http11;
 
-    /// <summary>True when a tunnel was broken off: the owner must reset the transport instead of closing it, or the peer would take the end for an
-    /// orderly one.</summary>
+    /// <summary>True when a tunnel was broken off, or a request was given up before any of it was sent: the owner must reset the transport instead of closing it, or
+    /// the peer would take the end for an orderly one, or get a request that may be on its way elsewhere.</summary>
     public bool EndedAbruptly { get; private set; }
 
     /// <inheritdoc/>
@@ -182,7 +182,7 @@ public sealed class Http1ClientConnection : HttpClientConnection
     internal void OnExchangeCompleted()
     {
         _exchange.DrainAtHand();
-        EndedAbruptly |= _exchange.IsTunnelBroken;
+        EndedAbruptly |= _exchange.IsTunnelBroken || _exchange is { RequestStarted: true, IsSent: false };
         var isReusable = false;
         lock (_gate)
         {

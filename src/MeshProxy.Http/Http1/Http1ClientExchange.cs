@@ -58,7 +58,19 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
     public override long Progress => _output.WaitProgress;
 
     /// <inheritdoc/>
-    public override bool IsSent => _output.HasFlushedSinceMark;
+    public override bool IsSent
+    {
+        get
+        {
+            if (_hasEnded)
+            {
+                // The end may be told a moment before the output hears of it: what is said to be unsent must stay so.
+                _output.Kill();
+            }
+
+            return _output.HasFlushedSinceMark;
+        }
+    }
 
     /// <summary>True when the connection had carried an exchange before. An end with the detail "reused_connection_closed" then says that not one byte
     /// of a response had come: in all likelihood the peer closed the idle connection while the request was on its way.</summary>

@@ -87,9 +87,6 @@ internal sealed class ConnectionWriter : IFlushTarget
     /// <summary>The peer's largest frame, or ours, whichever is smaller: larger frames would only hold up other streams.</summary>
     public int MaxFrameBytes { get; private set; } = 16_384;
 
-    /// <summary>Position up to which bytes were handed to the transport.</summary>
-    public long FlushStarted => _flushStarted;
-
     /// <summary>Position up to which bytes have left, while a flush is under way; -1 when there is none to wait for. Under the lock.</summary>
     public long FlushProgress => _isFlushing ? _flushed : -1;
 
@@ -174,16 +171,37 @@ internal sealed class ConnectionWriter : IFlushTarget
         _output.CancelPendingFlush();
     }
 
+    /// <summary>From here on no flush takes anything any more. Under the lock.</summary>
+    public void GiveUpUnflushed() => _isBroken = true;
+
+    /// <summary>Whether the stream has begun, and no flush has taken its first frame yet. Under the lock.</summary>
+    public bool IsUnflushed(Http2Stream stream) => stream.FirstByteAt >= _flushStarted;
+
+    /// <summary>Whether the stream's first frame has gone out, or will: what is appended does, unless the output ends before a flush takes it. Under the lock.</summary>
+    public bool IsSent(Http2Stream stream) => stream.FirstByteAt >= 0 && !(_isBroken && IsUnflushed(stream));
+
     private void RunFlush()
     {
         while (true)
         {
+            bool isBroken;
             lock (Gate)
             {
                 CloseRoom();
-                _flushStarted = _appended;
-                _repliesFlushing = _replies;
-                _isInFlushCall = true;
+                isBroken = _isBroken;
+                if (!isBroken)
+                {
+                    _flushStarted = _appended;
+                    _repliesFlushing = _replies;
+                    _isInFlushCall = true;
+                }
+            }
+
+            if (isBroken)
+            {
+                // Given up meanwhile: who was told that its request is unsent may be sending it elsewhere.
+                FinishFlush(broken: true);
+                return;
             }
 
             FlushResult result = default;

@@ -46,6 +46,9 @@ public sealed class Http2ClientConnection : HttpClientConnection, IHttp2Role
     /// <summary>Why it ended.</summary>
     public ConnectionCloseReason CloseReason => Engine.CloseReason;
 
+    /// <summary>True when requests that count as unsent may lie in the transport: the owner must reset it, because an orderly close would send them.</summary>
+    public bool EndedAbruptly => Engine.EndedAbruptly;
+
     bool IHttp2Role.IsServer => false;
 
     internal Http2Connection Engine { get; }

@@ -43,7 +43,7 @@ internal sealed class Http2ClientExchange : HttpClientExchange, IStreamOwner
         {
             lock (Stream.Connection.Gate)
             {
-                return Stream.FirstByteAt >= 0 && Stream.Connection.Writer.FlushStarted > Stream.FirstByteAt;
+                return Stream.Connection.Writer.IsSent(Stream);
             }
         }
     }

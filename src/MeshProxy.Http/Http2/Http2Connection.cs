@@ -91,6 +91,9 @@ internal sealed partial class Http2Connection
 
     public ConnectionCloseReason CloseReason { get; private set; }
 
+    /// <summary>True when requests were given up that the transport may hold, unsent: its owner must reset it, because an orderly close would send them.</summary>
+    public bool EndedAbruptly { get; private set; }
+
     /// <summary>True when the last GOAWAY is out, or will be with what is in hand: a stream that is not open yet must not be opened. Under the lock.</summary>
     public bool IsEnding => IsFinalGoAwaySent || _stopRequested;
 
@@ -262,7 +265,14 @@ internal sealed partial class Http2Connection
         var reported = _stopDetail;
         lock (Gate)
         {
-            if (_stopReason is not (ConnectionCloseReason.TransportError or ConnectionCloseReason.PeerClosed) && !IsFinalGoAwaySent)
+            // What no flush has taken yet counts as unsent, so that it may be sent elsewhere at once, whatever it is: here it must never go out. No GOAWAY is worth
+            // a request that is served twice.
+            EndedAbruptly = !_role.IsServer && _streams.Values.Any(Writer.IsUnflushed);
+            if (EndedAbruptly)
+            {
+                Writer.GiveUpUnflushed();
+            }
+            else if (_stopReason is not (ConnectionCloseReason.TransportError or ConnectionCloseReason.PeerClosed) && !IsFinalGoAwaySent)
             {
                 Writer.WriteGoAway(_role.IsServer ? LastStreamId : 0, _stopCode);
             }

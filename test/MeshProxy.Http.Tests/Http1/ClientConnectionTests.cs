@@ -212,6 +212,7 @@ public sealed class ClientConnectionTests
         exchange.Complete();
         Assert.That(_run.IsCompletedSuccessfully);
         Assert.That(_upstream.Take(), Is.Empty);
+        Assert.That(_client.EndedAbruptly, "closed in order, the transport would send it, and it may be sent elsewhere");
     }
 
     [TestCase(false)]
@@ -270,6 +271,7 @@ public sealed class ClientConnectionTests
         Assert.That(exchange.End.Reason, Is.EqualTo(StreamResetReason.PeerClosed));
         exchange.Complete();
         Assert.That(_events.All, Is.EqualTo(new[] { "retired", "closed PeerClosed" }));
+        Assert.That(_client.EndedAbruptly, "closed in order, the transport would send it, and it may be sent elsewhere");
     }
 
     [Test]

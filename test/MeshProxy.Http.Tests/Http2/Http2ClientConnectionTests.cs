@@ -133,6 +133,43 @@ public sealed class Http2ClientConnectionTests
         Assert.That(client.Capacity, Is.EqualTo(3));
     }
 
+    [TestCase("protocol error")]
+    [TestCase("end")]
+    [TestCase("transport error")]
+    public void A_request_that_counts_as_unsent_when_its_connection_ends_is_never_sent(string how)
+    {
+        var client = new ClientUnderTest();
+        Task<bool> sent;
+        using (FlushBatch.Enter())
+        {
+            // Its flush is put off to the end of the round, and the connection ends within it.
+            sent = IsSentWhenToldAsync(client.Open(method: "POST"));
+            switch (how)
+            {
+                case "protocol error":
+                    client.Peer.Send(Data, 0, 0, 1);
+                    break;
+                case "end":
+                    client.Peer.Finish();
+                    break;
+                default:
+                    client.Peer.Finish(new IOException("reset"));
+                    break;
+            }
+
+            Assert.That(sent.IsCompleted);
+        }
+
+        Assert.That(client.Peer.Receive().Any(frame => frame.Type == Headers), Is.EqualTo(sent.Result), "who may send it again must be the only one who does");
+        Assert.That(client.Connection.EndedAbruptly, Is.Not.EqualTo(sent.Result), "nor does the transport send it when it is closed");
+
+        static async Task<bool> IsSentWhenToldAsync(HttpClientExchange exchange)
+        {
+            Assert.That(await exchange.ReadHeadAsync(), Is.False);
+            return exchange.IsSent;
+        }
+    }
+
     [Test]
     public void Goaway_ends_what_lies_beyond_and_retires()
     {
