@@ -28,7 +28,7 @@ internal sealed partial class ReadmeTests
     {
         var limits = ReadmeLimits.In(typeof(ProxyServer).Assembly);
         ReadmeLimits.Add(limits, new UpstreamPoolOptions());
-        ReadmeLimits.Add(limits, typeof(UpstreamPool), "WaitersPerMultiplexedDial", "FirstBackOff", "LongestBackOff");
+        ReadmeLimits.Add(limits, typeof(UpstreamPool), "WaitersPerMultiplexedDial", "ExchangesForOwnConnection", "OwnConnectionInterval", "FirstBackOff", "LongestBackOff");
         ReadmeLimits.Add(limits, new ProxyServerOptions(), "DetectionTimeout", "FirstByteTimeout", "HandshakeTimeout", "MaxConnectionAge");
         ReadmeLimits.Add(limits, new SocketTransportOptions(), "Backlog", "KeepAlive", "CloseTimeout");
         ReadmeLimits.Add(limits, typeof(ClientHello), "LongestBytes");

@@ -102,6 +102,7 @@ internal struct ExchangeTimes()
 
     public void End()
     {
+        EndAttempt();
         Volatile.Write(ref _headEnd, Never);
         Volatile.Write(ref _exchangeEnd, Never);
     }

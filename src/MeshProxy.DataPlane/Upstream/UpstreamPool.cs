@@ -109,7 +109,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
 
     public PoolKey Key { get; }
 
-    /// <summary>True for a while after a dial failed: better ask another endpoint, if there is one.</summary>
+    /// <summary>True for a while after a dial failed that was needed: better ask another endpoint, if there is one.</summary>
     public bool IsBackingOff => Volatile.Read(ref _failedDials) > 0 && _time.GetTimestamp() < Volatile.Read(ref _backOffUntil);
 
     /// <summary>Connections that can be leased from.</summary>
@@ -567,7 +567,11 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         bool isLast;
         lock (_gate)
         {
-            _backOffUntil = _time.GetTimestamp() + (long)(BackOff(_failedDials++).TotalSeconds * _time.TimestampFrequency);
+            if (_waiters.Count > 0 || _connections.Length == 0)
+            {
+                // Else nobody needed it: an endpoint that takes no further connection serves well on those that it has.
+                _backOffUntil = _time.GetTimestamp() + (long)(BackOff(_failedDials++).TotalSeconds * _time.TimestampFrequency);
+            }
 
             // The last one counts as under way until its waiters have failed: nobody dials for those. Any other does not: a waiter that fails may be back, on this
             // very stack, with a retry that no dial stands for.

@@ -73,6 +73,63 @@ internal sealed class PoolTests
     }
 
     [Test]
+    public async Task An_endpoint_that_takes_one_connection_keeps_its_share_of_requests()
+    {
+        Assume.That(EventLoop.All, Has.Length.GreaterThan(1), "one processor has one loop");
+        const int Requests = 60;
+        var open = new BlockingCollection<(Wire Wire, int Stream)>();
+        var ofOne = 0;
+        async Task TakeAsync(Wire wire, bool isOne)
+        {
+            await wire.AcceptHttp2Async();
+            while (true)
+            {
+                var stream = (await wire.ReadFrameAsync(Frame.Headers)).Stream;
+                ofOne += isOne ? 1 : 0;
+                open.Add((wire, stream));
+            }
+        }
+
+        using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        listener.Listen(1);
+        await using var other = new ScriptedServer((wire, _) => TakeAsync(wire, isOne: false));
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(protocol: AppProtocol.Http2), (IPEndPoint)listener.LocalEndPoint!, other.EndPoint));
+        var accepting = listener.AcceptAsync();
+        var responses = new List<Task<Message>>();
+        var silent = new List<Wire>();
+        Wire? one = null;
+        while (responses.Count < Requests)
+        {
+            if (responses.Count % 2 == 0)
+            {
+                // Loops and endpoints are both taken in turn: each endpoint shall be asked from every loop.
+                silent.Add(await proxy.DialAsync());
+            }
+
+            responses.Add(proxy.GetAsync());
+            if (one is null && (await Task.WhenAny(accepting, Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System))) == accepting)
+            {
+                one = new Wire(await accepting);
+                listener.Dispose();
+                _ = TakeAsync(one, isOne: true);
+            }
+
+            await TestProxy.EventuallyAsync(() => open.Count == responses.Count, "the request has reached an endpoint");
+        }
+
+        foreach (var (wire, stream) in open)
+        {
+            await wire.SendFrameAsync(Frame.Headers, 5, stream, 0x88);
+        }
+
+        Assert.That((await Task.WhenAll(responses)).Select(response => response.Status), Has.All.EqualTo(200));
+        await one!.DisposeAsync();
+        silent.ForEach(wire => wire.Socket.Dispose());
+        Assert.That(ofOne, Is.EqualTo(Requests / 2), "that it takes no second connection, which nobody needs, is no reason to ask the other one");
+    }
+
+    [Test]
     public async Task A_request_whose_dial_fails_is_answered_while_the_connections_that_there_are_stay_busy()
     {
         using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
