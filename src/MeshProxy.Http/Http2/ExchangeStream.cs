@@ -72,7 +72,7 @@ internal static class ExchangeStream
     }
 
     /// <summary>Ends a stream. A server that has sent all of its response asks with NO_ERROR for no more of the request (RFC 9113 section 8.1): any
-    /// other code would take the response back.</summary>
+    /// other code would take the response back, also when it is a stop that comes late. A tunnel is never whole: there a stop is told.</summary>
     public static void Reset(Http2Stream stream, StreamEnd end, bool isServer = false)
     {
         var connection = stream.Connection;
@@ -84,7 +84,8 @@ internal static class ExchangeStream
                 return;
             }
 
-            var isWhole = isServer && !stream.State.CanSend && end is { Reason: StreamResetReason.Cancelled, WireCode: 0 };
+            var isWhole = isServer && !stream.State.CanSend && end.Reason == StreamResetReason.Cancelled
+                && (end.WireCode == 0 || (end.WireCode == (uint)Http2ErrorCode.Cancel && !stream.IsTunnel));
             connection.ResetStream(stream, isWhole ? Http2ErrorCode.NoError : CodeOf(end, stream.IsTunnel), end);
             deferred = connection.Writer.TakeDeferred();
         }

@@ -9,6 +9,21 @@ namespace MeshProxy.Http.Tests.Http2;
 /// <summary>The server side, driven by bytes.</summary>
 public sealed class Http2ServerConnectionTests
 {
+    [TestCase(0u)]
+    [TestCase(8u)]
+    public void A_response_that_is_whole_is_not_taken_back_by_a_stop(uint code)
+    {
+        var server = new ServerUnderTest(async exchange =>
+        {
+            await ServerUnderTest.Answer(exchange);
+            exchange.Reset(new StreamEnd(StreamResetReason.Cancelled, Initiator.Us, code, "stopped"));
+        });
+        server.Peer.Send(Headers, 4, 1, Post);
+        var frames = server.Peer.Receive();
+        Assert.That(frames.Select(frame => frame.Type), Is.EqualTo(new[] { Headers, Reset }));
+        Assert.That(frames[1].Payload, Is.EqualTo(UInt32(0)), "NO_ERROR: no more of the request, please");
+    }
+
     [Test]
     public void Answers_a_request()
     {
