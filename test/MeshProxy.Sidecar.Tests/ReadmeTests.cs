@@ -78,6 +78,7 @@ internal sealed partial class ReadmeTests
         ReadmeLimits.Add(limits, typeof(AppProber), "Timeout");
         ReadmeLimits.Add(limits, typeof(FileSource), "Interval");
         ReadmeLimits.Add(limits, typeof(JsonLog), "MaxQueued");
+        ReadmeLimits.Add(limits, typeof(MemoryTrim), "LeastGarbageBytes", "QuietBytes", "MostHeapBytes");
         ReadmeLimits.Add(limits, typeof(JoinToken), "MaxLength");
         ReadmeLimits.Check(Project, limits);
     }

@@ -25,6 +25,8 @@ internal sealed class CircuitBreaker(CircuitBreakerConfig config, CircuitBreaker
 
     public bool TryAddConnection() => TryAdd(ref _count.Connections, Config.MaxConnections);
 
+    public bool TryAddSpareConnection() => TryAdd(ref _count.Connections, Config.MaxConnections / 2);
+
     public void RemoveConnection() => Interlocked.Decrement(ref _count.Connections);
 
     public bool TryAddPending() => TryAdd(ref _count.Pending, Config.MaxPendingRequests);

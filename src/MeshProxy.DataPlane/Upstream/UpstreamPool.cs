@@ -35,6 +35,9 @@ internal interface IUpstreamLimits
 {
     bool TryAddConnection();
 
+    /// <summary>The same for a connection that no request waits for: half of the places stay free for those that one does.</summary>
+    bool TryAddSpareConnection();
+
     void RemoveConnection();
 
     bool TryAddPending();
@@ -331,7 +334,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         Volatile.Write(ref _nextDialForLoop[loop], _time.GetTimestamp() + (long)(OwnConnectionInterval.TotalSeconds * _time.TimestampFrequency));
         lock (_gate)
         {
-            if (_retired || !_limits.TryAddConnection())
+            if (_retired || !_limits.TryAddSpareConnection())
             {
                 return;
             }
