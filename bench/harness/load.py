@@ -7,6 +7,7 @@ import time
 from machine import PeerFailed, _end_with_parent
 
 WORST_FAILURE_SHARE = 0.001
+REST_SECONDS = 8  # connections to the origin that the burst left over are closed by then
 
 
 def _run(command, seconds):
@@ -91,7 +92,7 @@ def saturate(tool, target, scenario, seconds):
 
 
 def hold_idle(tool, target, scenario, count, measure):
-    """Opens the connections, sends one request on each, calls measure() while they are idle, and closes them."""
+    """Opens the connections, sends one request on each, calls measure() when they have been at rest for a while, and closes them."""
     keep = _load_command(tool, target, scenario)
     keep = [c for c in keep if c != "--churn"] + ["--connections", str(count), "--idle", "--warmup", "0", "--duration", "30"]
     with subprocess.Popen(keep, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_end_with_parent) as process:
@@ -99,7 +100,7 @@ def hold_idle(tool, target, scenario, count, measure):
             line = process.stdout.readline().strip()
             if line != "idle":
                 raise PeerFailed(f"{count} connections: {line or process.stderr.read().strip()}"[:300])
-            time.sleep(0.3)
+            time.sleep(REST_SECONDS)
             value = measure()
             answer = json.loads(process.communicate(timeout=10)[0].splitlines()[-1])
             if answer["errors"] or answer["bad_status"] or answer["reconnects"]:
