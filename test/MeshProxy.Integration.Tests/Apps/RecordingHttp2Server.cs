@@ -1,6 +1,4 @@
-using System.Collections.Concurrent;
 using System.Globalization;
-using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.RegularExpressions;
@@ -12,51 +10,11 @@ namespace MeshProxy.Integration.Tests.Apps;
 /// The HTTP/2 twin of <see cref="RecordingServer"/>, from the bytes up: frames and field blocks are taken apart here, in the strictest reading, every request that arrives
 /// whole is written down and answered with what was read, and the rest is called rubbish.
 /// </summary>
-internal sealed partial class RecordingHttp2Server : IAsyncDisposable
+internal sealed partial class RecordingHttp2Server : RecordingListener
 {
     private const int Data = 0, Headers = 1, Reset = 3, Settings = 4, Ping = 6, Continuation = 9;
-    private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
-    private readonly CancellationTokenSource _stop = new();
-    private readonly Task _accepting;
 
-    public RecordingHttp2Server()
-    {
-        _listener.Start();
-        _accepting = AcceptAsync();
-    }
-
-    public int Port => ((IPEndPoint)_listener.LocalEndpoint).Port;
-
-    /// <summary>"METHOD path body" for each whole request; "broken" and "rubbish ..." for what was none.</summary>
-    public ConcurrentQueue<string> Seen { get; } = new();
-
-    /// <summary>The heads as they came, a field on each line.</summary>
-    public ConcurrentQueue<string> Heads { get; } = new();
-
-    public async ValueTask DisposeAsync()
-    {
-        await _stop.CancelAsync();
-        _listener.Stop();
-        await _accepting;
-        _stop.Dispose();
-    }
-
-    private async Task AcceptAsync()
-    {
-        while (!_stop.IsCancellationRequested)
-        {
-            try
-            {
-                _ = ServeAsync(await _listener.AcceptSocketAsync(_stop.Token));
-            }
-            catch (Exception failure) when (failure is OperationCanceledException or SocketException or ObjectDisposedException)
-            {
-                return;
-            }
-        }
-    }
-
-    private async Task ServeAsync(Socket socket)
+    protected override async Task ServeAsync(Socket socket)
     {
         await using var stream = new NetworkStream(socket, ownsSocket: true);
         var (reader, open, header) = (new HpackReader(), new Dictionary<int, Request>(), new byte[9]);
@@ -64,14 +22,14 @@ internal sealed partial class RecordingHttp2Server : IAsyncDisposable
         try
         {
             var preface = new byte[24];
-            await stream.ReadExactlyAsync(preface, _stop.Token);
+            await stream.ReadExactlyAsync(preface, Stopping);
             Demand(Encoding.ASCII.GetString(preface) == "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "preface");
             await SendAsync(Settings, 0, 0, []);
             while (true)
             {
-                await stream.ReadExactlyAsync(header, _stop.Token);
+                await stream.ReadExactlyAsync(header, Stopping);
                 var payload = new byte[(header[0] << 16) | (header[1] << 8) | header[2]];
-                await stream.ReadExactlyAsync(payload, _stop.Token);
+                await stream.ReadExactlyAsync(payload, Stopping);
                 var (type, flags, id) = (header[3], header[4], (header[5] << 24) | (header[6] << 16) | (header[7] << 8) | header[8]);
                 Demand(block.Count == 0 || type == Continuation, "a field block that is not continued");
                 switch (type)
@@ -137,7 +95,7 @@ internal sealed partial class RecordingHttp2Server : IAsyncDisposable
         }
 
         async Task SendAsync(int type, int flags, int id, byte[] payload) => await stream.WriteAsync(
-            (byte[])[0, (byte)(payload.Length >> 8), (byte)payload.Length, (byte)type, (byte)flags, (byte)(id >> 24), (byte)(id >> 16), (byte)(id >> 8), (byte)id, .. payload], _stop.Token);
+            (byte[])[0, (byte)(payload.Length >> 8), (byte)payload.Length, (byte)type, (byte)flags, (byte)(id >> 24), (byte)(id >> 16), (byte)(id >> 8), (byte)id, .. payload], Stopping);
     }
 
     private static void Demand(bool isSo, string what)

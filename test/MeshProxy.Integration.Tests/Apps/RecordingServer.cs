@@ -1,6 +1,4 @@
-using System.Collections.Concurrent;
 using System.Globalization;
-using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.RegularExpressions;
@@ -11,52 +9,9 @@ namespace MeshProxy.Integration.Tests.Apps;
 /// An HTTP/1.1 server that trusts nobody: it writes down every request that arrives, in the strictest reading, and calls the rest rubbish. It answers with what it read, so
 /// that an answer for somebody else's request shows. GET /response/{n} is answered with the n-th of the given byte strings.
 /// </summary>
-internal sealed partial class RecordingServer : IAsyncDisposable
+internal sealed partial class RecordingServer(IReadOnlyList<string> responses) : RecordingListener
 {
-    private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
-    private readonly CancellationTokenSource _stop = new();
-    private readonly IReadOnlyList<string> _responses;
-    private readonly Task _accepting;
-
-    public RecordingServer(IReadOnlyList<string> responses)
-    {
-        _responses = responses;
-        _listener.Start();
-        _accepting = AcceptAsync();
-    }
-
-    public int Port => ((IPEndPoint)_listener.LocalEndpoint).Port;
-
-    /// <summary>"METHOD target body" for each whole request; "broken ..." and "rubbish ..." for what was none.</summary>
-    public ConcurrentQueue<string> Seen { get; } = new();
-
-    /// <summary>The heads as they came.</summary>
-    public ConcurrentQueue<string> Heads { get; } = new();
-
-    public async ValueTask DisposeAsync()
-    {
-        await _stop.CancelAsync();
-        _listener.Stop();
-        await _accepting;
-        _stop.Dispose();
-    }
-
-    private async Task AcceptAsync()
-    {
-        while (!_stop.IsCancellationRequested)
-        {
-            try
-            {
-                _ = ServeAsync(await _listener.AcceptSocketAsync(_stop.Token));
-            }
-            catch (Exception failure) when (failure is OperationCanceledException or SocketException or ObjectDisposedException)
-            {
-                return;
-            }
-        }
-    }
-
-    private async Task ServeAsync(Socket socket)
+    protected override async Task ServeAsync(Socket socket)
     {
         await using var stream = new NetworkStream(socket, ownsSocket: true);
         var input = new StringBuilder();
@@ -68,8 +23,8 @@ internal sealed partial class RecordingServer : IAsyncDisposable
                 Seen.Enqueue(request);
                 var target = request.Split(' ')[1];
                 var number = target.StartsWith("/response/", StringComparison.Ordinal) ? int.Parse(target[10..], CultureInfo.InvariantCulture) : -1;
-                var answer = number >= 0 ? _responses[number] : $"HTTP/1.1 200 OK\r\nContent-Length: {request.Length}\r\n\r\n{request}";
-                await stream.WriteAsync(Encoding.Latin1.GetBytes(answer), _stop.Token);
+                var answer = number >= 0 ? responses[number] : $"HTTP/1.1 200 OK\r\nContent-Length: {request.Length}\r\n\r\n{request}";
+                await stream.WriteAsync(Encoding.Latin1.GetBytes(answer), Stopping);
                 if (number >= 0)
                 {
                     // Whatever came behind a strange answer is the end of the connection too, so that an answer "until close" has one.
@@ -174,7 +129,7 @@ internal sealed partial class RecordingServer : IAsyncDisposable
 
         async Task<bool> MoreAsync()
         {
-            var read = await stream.ReadAsync(buffer, _stop.Token);
+            var read = await stream.ReadAsync(buffer, Stopping);
             input.Append(Encoding.Latin1.GetString(buffer, 0, read));
             return read > 0;
         }
