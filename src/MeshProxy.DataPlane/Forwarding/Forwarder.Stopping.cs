@@ -65,7 +65,6 @@ internal sealed partial class Forwarder
         }
 
         var hadStarted = _downstream.HasResponseStarted;
-
         if (upstream is not null)
         {
             upstream.Reset(StoppedBy(failure));

@@ -17,12 +17,7 @@ internal sealed class StreamIdleTests
     {
         var time = new ManualTime();
         var reached = new TaskCompletionSource();
-        await using var server = new ScriptedServer(async (wire, _) =>
-        {
-            await wire.ReadHeadAsync();
-            reached.SetResult();
-            await wire.ReadToEndAsync();
-        });
+        await using var server = Silent(reached);
         await using var proxy = await StartAsync(server, AppProtocol.Http, time);
         await using var client = await AskAsync(proxy, "GET");
         await reached.Task.WaitAsync(Wire.Patience);
@@ -55,12 +50,7 @@ internal sealed class StreamIdleTests
     {
         var time = new ManualTime();
         var reached = new TaskCompletionSource();
-        await using var server = new ScriptedServer(async (wire, _) =>
-        {
-            await wire.ReadHeadAsync();
-            reached.SetResult();
-            await wire.ReadToEndAsync();
-        });
+        await using var server = Silent(reached);
         await using var proxy = await StartAsync(server, AppProtocol.Http, time);
         await using var client = await AskAsync(proxy, "POST", ends: false);
         await client.SendFrameAsync(Frame.Data, 0, 1, 1, 2, 3);
@@ -320,6 +310,14 @@ internal sealed class StreamIdleTests
     }
 
     /// <summary>Lets the clock go on until the answer is there.</summary>
+    /// <summary>An endpoint that tells of the head of a request, and answers nothing.</summary>
+    private static ScriptedServer Silent(TaskCompletionSource reached) => new(async (wire, _) =>
+    {
+        await wire.ReadHeadAsync();
+        reached.SetResult();
+        await wire.ReadToEndAsync();
+    });
+
     private static async Task UntilAsync(ManualTime time, Task<string> answer, string expected)
     {
         await time.AdvanceUntilAsync(answer, TimeSpan.FromSeconds(10));
