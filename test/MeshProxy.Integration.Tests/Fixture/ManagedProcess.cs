@@ -9,6 +9,7 @@ namespace MeshProxy.Integration.Tests.Fixture;
 internal sealed partial class ManagedProcess : IAsyncDisposable
 {
     public static readonly TimeSpan StartBound = TimeSpan.FromSeconds(40);
+    private const int LinesShown = 20;
     private const int Interrupt = 2;
     private const int Termination = 15;
     private readonly Process _process;
@@ -188,6 +189,12 @@ internal sealed partial class ManagedProcess : IAsyncDisposable
         Kill();
         await _process.WaitForExitAsync();
         _process.Dispose();
+
+        // Shown only when the test fails.
+        foreach (var line in Output.TakeLast(LinesShown).Concat(Errors.TakeLast(LinesShown)))
+        {
+            TestContext.Out.WriteLine($"{Name}: {line}");
+        }
     }
 
     public static string? Text(JsonElement line, string field) =>
