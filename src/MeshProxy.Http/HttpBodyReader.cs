@@ -31,4 +31,15 @@ public abstract class HttpBodyReader
 
     /// <summary>Consumes <paramref name="count"/> bytes of the last chunk and gives their credit back to the peer.</summary>
     public abstract void Advance(long count);
+
+    /// <summary>Whether the next bytes of the body can go to <paramref name="target"/> without being taken into the process (<see cref="ISplicingReader"/>), and so
+    /// many are left that it is worth it. Never the end of the body: that is always read. With nothing at hand only.</summary>
+    public virtual bool CanMoveTo(IHttpBodyWriter target) => false;
+
+    /// <summary>Waits, after <see cref="CanMoveTo"/>, until there is something to move or to read.</summary>
+    public virtual ValueTask WaitAsync() => throw new NotSupportedException();
+
+    /// <summary>Moves what has come, at most <paramref name="most"/> bytes, to <paramref name="target"/>, waiting for room there.</summary>
+    /// <returns>The count, consumed here and written there; 0: nothing has come. Negative: read, and write.</returns>
+    public virtual ValueTask<long> MoveAsync(IHttpBodyWriter target, long most) => new(-1L);
 }

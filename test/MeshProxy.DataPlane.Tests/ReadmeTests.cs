@@ -32,6 +32,7 @@ internal sealed partial class ReadmeTests
         ReadmeLimits.Add(limits, new ProxyServerOptions(), "DetectionTimeout", "FirstByteTimeout", "HandshakeTimeout", "MaxConnectionAge");
         ReadmeLimits.Add(limits, new SocketTransportOptions(), "Backlog", "KeepAlive", "CloseTimeout");
         ReadmeLimits.Add(limits, typeof(ClientHello), "LongestBytes");
+        ReadmeLimits.Add(limits, typeof(SocketSplice), "MaxPipes", "PipeBytes");
         ReadmeLimits.Add(limits, typeof(ReplayBuffer), "MaxBytes");
         ReadmeLimits.Add(limits, typeof(RetryBudget), "WindowSeconds", "MinimumPerSecond", "RequestsPerRetry");
         ReadmeLimits.Add(limits, typeof(FailureField), "MaxDetail");

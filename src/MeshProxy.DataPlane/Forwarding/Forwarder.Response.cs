@@ -83,6 +83,17 @@ internal sealed partial class Forwarder
                     return DownstreamLeft();
                 }
 
+                if (web is null && grpc is null && body.CanMoveTo(_downstream))
+                {
+                    await body.WaitAsync();
+                    if (await body.MoveAsync(_downstream, long.MaxValue) is var moved and >= 0)
+                    {
+                        _times.OnActivity(_services.NowMilliseconds);
+                        _record.BytesSent += moved;
+                        continue;
+                    }
+                }
+
                 chunk = await body.ReadAsync();
             }
 

@@ -76,6 +76,16 @@ internal sealed class RequestPump
                     ExitWrite(accepted: true);
                 }
 
+                // Once it can not be sent a second time, nobody needs to see it go by.
+                if (!CanReplay && Grpc is null && body.CanMoveTo(idle))
+                {
+                    await body.WaitAsync();
+                    if (await MoveAsync(body, traffic.MaxRequestBodyBytes - _bytes))
+                    {
+                        continue;
+                    }
+                }
+
                 chunk = await body.ReadAsync();
             }
 
@@ -187,6 +197,21 @@ internal sealed class RequestPump
         Messages = 0;
         IsComplete = IsFlushed = false;
         Broken = default;
+    }
+
+    // False: read, and write.
+    [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]
+    private async ValueTask<bool> MoveAsync(HttpBodyReader body, long most)
+    {
+        if (!TryEnterWrite(out var target))
+        {
+            return false;
+        }
+
+        var moved = await body.MoveAsync(target, most);
+        Volatile.Write(ref _bytes, _bytes + Math.Max(moved, 0));
+        ExitWrite(accepted: true);
+        return moved >= 0;
     }
 
     [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]

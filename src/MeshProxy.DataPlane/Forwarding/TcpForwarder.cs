@@ -4,6 +4,7 @@ using MeshProxy.DataPlane.Clusters;
 using MeshProxy.DataPlane.Failures;
 using MeshProxy.DataPlane.Routing;
 using MeshProxy.DataPlane.Telemetry;
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.DataPlane.Upstream;
 using MeshProxy.Http;
 using Microsoft.AspNetCore.Connections;
@@ -258,6 +259,11 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
                     input.AdvanceTo(read.Buffer.End);
                     var flushed = await output.FlushAsync();
                     Count(isRequest, length);
+                    if (!flushed.IsCompleted && length >= BlockPool.LargeSize && input is ISplicingReader splicing && splicing.CanSpliceTo(output))
+                    {
+                        flushed = await SpliceAsync(splicing, output, isRequest);
+                    }
+
                     if (flushed.IsCompleted)
                     {
                         // Nobody reads there any more. What that side still sends is passed on; its end is seen by the other pump.
@@ -295,6 +301,32 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
 
             to.Abort(new ConnectionAbortedException(failure.Detail));
             from.Abort(new ConnectionAbortedException(failure.Detail));
+        }
+    }
+
+    // Much at once: it goes past the process, until little comes or the end, which is for a read to see.
+    private async ValueTask<FlushResult> SpliceAsync(ISplicingReader input, PipeWriter output, bool isRequest)
+    {
+        while (true)
+        {
+            await input.WaitAsync();
+            using var splice = input.TryBeginSplice(output);
+            var count = splice?.Fill(long.MaxValue) ?? -1;
+            if (count < 0)
+            {
+                return default;
+            }
+
+            if (count > 0)
+            {
+                Volatile.Write(ref _lastActivity, services.NowMilliseconds);
+                var drained = await splice!.DrainAsync();
+                Count(isRequest, count);
+                if (drained.IsCompleted || count < BlockPool.LargeSize)
+                {
+                    return drained;
+                }
+            }
         }
     }
 

@@ -20,6 +20,13 @@ internal abstract class ByteChannel
     /// <see cref="ChannelReader.OnReceived"/> follows; or <see cref="Failed"/>.</returns>
     public abstract int Receive(ChannelReader reader);
 
-    /// <summary>Sends what <see cref="ChannelWriter.Gather"/> gives until it gives nothing. It may end before this returns, or later on another thread.</summary>
+    /// <summary>Whether bytes can go from here to a channel of the same kind by <see cref="Splice"/>.</summary>
+    public virtual bool CanSplice => false;
+
+    /// <summary>Takes at most <paramref name="most"/> bytes into a splice. Called with the reader's lock held.</summary>
+    /// <returns>As <see cref="Receive"/>, but nobody is told when bytes come after <see cref="Pending"/>: a receive without memory waits for them.</returns>
+    public virtual int Splice(SocketSplice splice, int most) => throw new NotSupportedException();
+
+    /// <summary>Sends what <see cref="ChannelWriter.Gather"/> gives, or what is in <see cref="ChannelWriter.Splice"/>, until nothing is left. It may end before this returns, or later on another thread.</summary>
     public abstract void Send(ChannelWriter writer);
 }

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.IO.Pipelines;
 using System.Threading.Tasks.Sources;
+using MeshProxy.Http;
 
 namespace MeshProxy.DataPlane.Transport;
 
@@ -10,7 +11,7 @@ namespace MeshProxy.DataPlane.Transport;
 /// </summary>
 /// <remarks>Everything below is under <see cref="_gate"/>, which is also held across the (non-blocking) receive, so that a close can not pull the descriptor
 /// away under it. Completions run outside of it.</remarks>
-internal sealed class ChannelReader(ByteChannel channel, BlockPool pool) : PipeReader, IValueTaskSource<ReadResult>, IValueTaskSource<int>
+internal sealed class ChannelReader(ByteChannel channel, BlockPool pool) : PipeReader, ISplicingReader, IValueTaskSource<ReadResult>, IValueTaskSource<int>
 {
     // Below this much room a block is not worth a system call.
     private const int LeastRoom = 512;
@@ -29,6 +30,7 @@ internal sealed class ChannelReader(ByteChannel channel, BlockPool pool) : PipeR
     private bool _completed;
     private bool _large;
     private bool _wantsInto;
+    private bool _isCancellable;
     private Memory<byte> _into;
     private Exception? _failure;
 
@@ -152,6 +154,22 @@ internal sealed class ChannelReader(ByteChannel channel, BlockPool pool) : PipeR
     }
 
     /// <inheritdoc/>
+    public bool CanSpliceTo(PipeWriter output) => channel.CanSplice && output is ChannelWriter { CanSplice: true };
+
+    /// <inheritdoc/>
+    public ISplice? TryBeginSplice(PipeWriter output) => SocketSplice.TryBegin(this, (ChannelWriter)output);
+
+    /// <inheritdoc/>
+    public ValueTask<int> WaitAsync()
+    {
+        lock (_gate)
+        {
+            _isCancellable = !_cancelRequested;
+            return _isCancellable && _failure is null ? ReadIntoAsync(default) : new ValueTask<int>(0);
+        }
+    }
+
+    /// <inheritdoc/>
     public override void AdvanceTo(SequencePosition consumed) => AdvanceTo(consumed, consumed);
 
     /// <inheritdoc/>
@@ -192,19 +210,37 @@ internal sealed class ChannelReader(ByteChannel channel, BlockPool pool) : PipeR
     public override void CancelPendingRead()
     {
         var result = default(ReadResult);
+        bool waits;
         lock (_gate)
         {
             _cancelRequested = true;
-            if (!_waiting || _wantsInto)
+            waits = _wantsInto;
+            if (!_waiting || (waits && !_isCancellable))
             {
                 return;
             }
 
             _waiting = false;
-            result = TakeResult();
+            if (waits)
+            {
+                // It holds no memory: nothing is left behind.
+                _receiving = false;
+                EndInto(0, null);
+            }
+            else
+            {
+                result = TakeResult();
+            }
         }
 
-        _read.SetResult(result);
+        if (waits)
+        {
+            _readInto.SetResult(0);
+        }
+        else
+        {
+            _read.SetResult(result);
+        }
     }
 
     /// <inheritdoc/>
@@ -233,6 +269,37 @@ internal sealed class ChannelReader(ByteChannel channel, BlockPool pool) : PipeR
 
     void IValueTaskSource<int>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _readInto.OnCompleted(continuation, state, token, flags);
+
+    /// <inheritdoc cref="ISplice.Fill"/>
+    internal int Splice(SocketSplice splice, int most)
+    {
+        lock (_gate)
+        {
+            if (EndPosition > 0 || _receiving)
+            {
+                throw new InvalidOperationException("Something is unread that comes before the bytes of the splice.");
+            }
+
+            if (_cancelRequested || _ended || _completed || _failure is not null)
+            {
+                return -1;
+            }
+
+            switch (channel.Splice(splice, most))
+            {
+                case ByteChannel.Pending:
+                    return 0;
+                case ByteChannel.Failed:
+                    _failure = channel.Failure;
+                    return -1;
+                case 0:
+                    _ended = true;
+                    return -1;
+                case var count:
+                    return count;
+            }
+        }
+    }
 
     /// <summary>Where the channel puts what it receives now. Called by the channel inside a receive, under the lock or while the receive is its own.</summary>
     internal Memory<byte> Destination()
@@ -440,7 +507,7 @@ internal sealed class ChannelReader(ByteChannel channel, BlockPool pool) : PipeR
         }
 
         _into = default;
-        _wantsInto = false;
+        _wantsInto = _isCancellable = false;
     }
 
     private int CopyBuffered(Span<byte> destination)

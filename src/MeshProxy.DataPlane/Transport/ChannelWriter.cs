@@ -36,12 +36,16 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
     private bool _endWanted;
     private bool _endTaken;
     private bool _broken;
+    private SocketSplice? _splice;
 
     /// <inheritdoc/>
     public override bool CanGetUnflushedBytes => true;
 
     /// <inheritdoc/>
     public override long UnflushedBytes => _written - _flushTarget;
+
+    /// <summary>Whether the bytes of a splice can be sent.</summary>
+    public bool CanSplice => channel.CanSplice;
 
     /// <summary>True once nothing more can be written.</summary>
     public bool IsCompleted => _completed;
@@ -142,11 +146,33 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
             _sending = true;
         }
 
-        channel.Send(this);
+        return SendAsync();
+    }
+
+    /// <summary>Sends what a splice holds, as a flush does. Nothing may be unsent.</summary>
+    internal ValueTask<FlushResult> DrainAsync(SocketSplice splice)
+    {
         lock (_gate)
         {
-            return _sending ? WaitUnderGate() : new ValueTask<FlushResult>(new FlushResult(isCanceled: false, _broken));
+            if (_broken || _cancelRequested)
+            {
+                // Bytes are lost here: nothing may follow them.
+                _broken = true;
+                splice.Leave();
+                return new ValueTask<FlushResult>(new FlushResult(isCanceled: false, isCompleted: true));
+            }
+
+            if (_sending || _written != _sent)
+            {
+                splice.Leave();
+                throw new InvalidOperationException("Something is unsent that goes before the bytes of the splice.");
+            }
+
+            _splice = splice;
+            _sending = true;
         }
+
+        return SendAsync();
     }
 
     /// <inheritdoc/>
@@ -224,6 +250,18 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
 
     void IValueTaskSource<FlushResult>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _flush.OnCompleted(continuation, state, token, flags);
+
+    /// <summary>For the channel: what is to be sent before anything else.</summary>
+    internal SocketSplice? Splice => _splice;
+
+    /// <summary>For the channel: all of <see cref="Splice"/> is out of our hands.</summary>
+    internal void OnDrained()
+    {
+        lock (_gate)
+        {
+            LeaveSplice();
+        }
+    }
 
     /// <summary>For the channel: what is to be sent now, first piece first. 0: nothing is left and the send is over; wake the writer with
     /// <paramref name="wake"/>. When <paramref name="endNow"/>, close the direction and call again.</summary>
@@ -357,6 +395,7 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
         {
             _broken = true;
             _sending = false;
+            LeaveSplice();
             var wake = _waiting;
             _waiting = false;
             DiscardUnderGate();
@@ -366,6 +405,21 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
 
     /// <summary>For the channel: the send ended asynchronously and <see cref="Gather"/> said to wake.</summary>
     internal void Wake() => _flush.SetResult(new FlushResult(isCanceled: false, _broken));
+
+    private ValueTask<FlushResult> SendAsync()
+    {
+        channel.Send(this);
+        lock (_gate)
+        {
+            return _sending ? WaitUnderGate() : new ValueTask<FlushResult>(new FlushResult(isCanceled: false, _broken));
+        }
+    }
+
+    private void LeaveSplice()
+    {
+        _splice?.Leave();
+        _splice = null;
+    }
 
     private bool BeginEndUnderGate(out bool endNow, ref bool wake)
     {

@@ -31,7 +31,8 @@ internal static unsafe partial class LinuxSocket
     private const int FamilyUnix = 1;
     private const int FamilyIPv4 = 2;
     private const int FamilyIPv6 = 10;
-    private const int StreamNonBlockCloseOnExec = 1 | 0x800 | 0x80000;
+    private const int NonBlockCloseOnExec = 0x800 | 0x80000;
+    private const int StreamNonBlockCloseOnExec = 1 | NonBlockCloseOnExec;
     private const int LevelSocket = 1;
     private const int LevelTcp = 6;
     private const int LevelIPv6 = 41;
@@ -43,6 +44,10 @@ internal static unsafe partial class LinuxSocket
     private const int KeepInterval = 5;
     private const int IPv6Only = 26;
     private const int AddressCapacity = 128;
+    private const uint SpliceMove = 1;
+    private const uint SpliceNonBlock = 2;
+    private const int SetPipeSize = 1031;
+    private const int GetPipeSize = 1032;
 
     /// <summary>One event of epoll; packed on x64 as the kernel defines it.</summary>
     [StructLayout(LayoutKind.Explicit, Size = 12)]
@@ -168,7 +173,7 @@ internal static unsafe partial class LinuxSocket
     {
         var bytes = stackalloc byte[AddressCapacity];
         var length = AddressCapacity;
-        var accepted = Accept4(descriptor, bytes, &length, 0x800 | 0x80000);
+        var accepted = Accept4(descriptor, bytes, &length, NonBlockCloseOnExec);
         remote = accepted >= 0 ? ToEndPoint(new ReadOnlySpan<byte>(bytes, length)) : null;
         return accepted;
     }
@@ -219,6 +224,30 @@ internal static unsafe partial class LinuxSocket
         var linger = stackalloc int[2] { 1, 0 };
         _ = SetSocketOption(descriptor, LevelSocket, 13, linger, 8);
         _ = Connect(descriptor, address, 16);
+    }
+
+    /// <summary>Moves bytes between a socket and a pipe, inside the kernel. Waits for neither, whatever the descriptors say.</summary>
+    public static nint Splice(int from, int to, nint most) => Splice(from, null, to, null, most, SpliceMove | SpliceNonBlock);
+
+    /// <summary>Opens a pipe that holds about so many bytes, or what the kernel grants.</summary>
+    public static bool TryOpenPipe(int bytes, out int readEnd, out int writeEnd, out int capacity)
+    {
+        var ends = stackalloc int[2];
+        if (OpenPipe(ends, NonBlockCloseOnExec) != 0)
+        {
+            readEnd = writeEnd = capacity = -1;
+            return false;
+        }
+
+        readEnd = ends[0];
+        writeEnd = ends[1];
+        capacity = FileControl(writeEnd, SetPipeSize, bytes);
+        if (capacity <= 0)
+        {
+            capacity = FileControl(writeEnd, GetPipeSize, 0);
+        }
+
+        return true;
     }
 
     public static bool IsTooMany(int error) => error is TooManyFilesInProcess or TooManyFilesInSystem or NoBuffers or NoMemory;
@@ -277,6 +306,15 @@ internal static unsafe partial class LinuxSocket
     };
 
     private static void SetFlag(int descriptor, int level, int name, int value) => _ = SetSocketOption(descriptor, level, name, &value, sizeof(int));
+
+    [LibraryImport("libc", EntryPoint = "splice", SetLastError = true)]
+    private static partial nint Splice(int from, long* fromOffset, int to, long* toOffset, nint most, uint flags);
+
+    [LibraryImport("libc", EntryPoint = "pipe2", SetLastError = true)]
+    private static partial int OpenPipe(int* ends, int flags);
+
+    [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
+    private static partial int FileControl(int descriptor, int command, int value);
 
     [LibraryImport("libc", EntryPoint = "sendmsg", SetLastError = true)]
     private static partial nint SendMessage(int descriptor, MessageHeader* message, int flags);

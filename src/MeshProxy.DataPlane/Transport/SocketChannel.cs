@@ -12,6 +12,9 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
 {
     // A connection that brings data faster than we take it lets the others have their turn after so many receives.
     private const int ReceivesPerRound = 16;
+
+    // A full pipe is as much as so many full blocks.
+    private const int ReceivesPerSplice = SocketSplice.PipeBytes / BlockPool.LargeSize;
     private const int MostVectors = 64;
 
     private readonly Lock _sendGate = new();
@@ -69,7 +72,7 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
                 return 0;
             }
 
-            if (_loop.IsCurrent && !HasTurn())
+            if (_loop.IsCurrent && !HasTurn(1))
             {
                 _loop.Again(this);
                 return Pending;
@@ -110,6 +113,48 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
                 Fail(new ConnectionResetException($"The connection failed while reading ({Describe(error)})."));
             }
         }
+    }
+
+    /// <inheritdoc/>
+    public override bool CanSplice => true;
+
+    /// <inheritdoc/>
+    public override int Splice(SocketSplice splice, int most)
+    {
+        while (Failure is null)
+        {
+            if (!_readable)
+            {
+                return Pending;
+            }
+
+            _readable = false;
+            if (_loop.IsCurrent && !HasTurn(ReceivesPerSplice))
+            {
+                _loop.Again(this);
+                return Pending;
+            }
+
+            var count = splice.Fill(_descriptor, most);
+            if (count >= 0)
+            {
+                // A count that is short says nothing: the pipe may have no place for more pieces.
+                _readable = true;
+                return (int)count;
+            }
+
+            var error = LinuxSocket.LastError;
+            if (error == LinuxSocket.Interrupted)
+            {
+                _readable = true;
+            }
+            else if (error != LinuxSocket.Again)
+            {
+                Fail(new ConnectionResetException($"The connection failed while reading ({Describe(error)})."));
+            }
+        }
+
+        return Failed;
     }
 
     /// <inheritdoc/>
@@ -231,7 +276,7 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
         }
     }
 
-    private bool HasTurn()
+    private bool HasTurn(int receives)
     {
         if (_round != _loop.Round)
         {
@@ -239,7 +284,8 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
             _receivesInRound = 0;
         }
 
-        return _receivesInRound++ < ReceivesPerRound;
+        _receivesInRound += receives;
+        return _receivesInRound <= ReceivesPerRound;
     }
 
     private void ResumeSend()
@@ -272,6 +318,20 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
                 return writer.OnBroken();
             }
 
+            if (writer.Splice is { } splice)
+            {
+                if (splice.Drain(_descriptor))
+                {
+                    writer.OnDrained();
+                }
+                else if (OnSendFailed(writer) is { } ended)
+                {
+                    return ended;
+                }
+
+                continue;
+            }
+
             var pieces = writer.Gather(new Span<IoVector>(vectors, MostVectors), out var endNow, out var wake);
             if (pieces == 0)
             {
@@ -300,23 +360,26 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
                     _sendBlocked = true;
                     return false;
                 }
-
-                continue;
             }
-
-            var error = LinuxSocket.LastError;
-            if (error == LinuxSocket.Again)
+            else if (OnSendFailed(writer) is { } ended)
             {
-                _sendBlocked = true;
-                return false;
-            }
-
-            if (error != LinuxSocket.Interrupted)
-            {
-                // The reader finds out by itself: what came before the reset may still be read, such as an early response.
-                return writer.OnBroken();
+                return ended;
             }
         }
+    }
+
+    // Null: try again. Otherwise the send is over, or goes on when there is room; whether to wake the writer.
+    private bool? OnSendFailed(ChannelWriter writer)
+    {
+        var error = LinuxSocket.LastError;
+        if (error == LinuxSocket.Again)
+        {
+            _sendBlocked = true;
+            return false;
+        }
+
+        // The reader finds out by itself: what came before the reset may still be read, such as an early response.
+        return error == LinuxSocket.Interrupted ? null : writer.OnBroken();
     }
 
     // Whoever waits to send hears of it by the event that comes with the failure, or from whoever called; never from here, where gates are held.

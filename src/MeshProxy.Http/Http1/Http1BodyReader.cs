@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Threading.Tasks.Sources;
 using MeshProxy.Http.Fields;
 
@@ -23,6 +24,12 @@ internal interface IHttp1BodyOwner
 /// </summary>
 internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValueTaskSource<BodyChunk>
 {
+    // Less than this is cheaper to copy: two system calls more for each piece.
+    private const int LeastMovedBytes = 32 * 1024;
+
+    // The end of a body always goes through ReadAsync and Advance, so that what ends a message stands in one place; so much of it comes with one receive.
+    private const int RestBytes = 2048;
+
     private readonly Http1Input _input;
     private readonly IHttp1BodyOwner _owner;
     private readonly ChunkedReader _chunked;
@@ -210,6 +217,37 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
 
                 break;
         }
+    }
+
+    /// <inheritdoc/>
+    public override bool CanMoveTo(IHttpBodyWriter target) =>
+        _kind == BodyKind.Length && _remaining >= LeastMovedBytes + RestBytes && !_isWithheld && !_input.IsHeld
+        && target is IHttp1BodyTarget { OutgoingBody: { } outgoing } && outgoing.CanSpliceFrom(_input, _remaining);
+
+    /// <inheritdoc/>
+    public override ValueTask WaitAsync() => _input.WaitAsync();
+
+    /// <inheritdoc/>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public override async ValueTask<long> MoveAsync(IHttpBodyWriter target, long most)
+    {
+        most = Math.Min(most, _remaining - RestBytes);
+        if (most < LeastMovedBytes || target is not IHttp1BodyTarget { OutgoingBody: { } outgoing })
+        {
+            return -1;
+        }
+
+        using var splice = await outgoing.BeginSpliceAsync(_input).ConfigureAwait(false);
+        var count = splice?.Fill(most) ?? -1;
+        if (count > 0)
+        {
+            _remaining -= count;
+
+            // An output that died meanwhile says so at the next write.
+            _ = await outgoing.DrainAsync(splice!, count).ConfigureAwait(false);
+        }
+
+        return count;
     }
 
     void IHttp1InputWaiter.OnInput() => ReadOn();

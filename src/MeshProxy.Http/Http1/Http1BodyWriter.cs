@@ -1,7 +1,15 @@
 using System.Buffers;
+using System.Runtime.CompilerServices;
 using MeshProxy.Http.Fields;
 
 namespace MeshProxy.Http.Http1;
+
+/// <summary>An exchange that a body can be moved to.</summary>
+internal interface IHttp1BodyTarget
+{
+    /// <summary>The outgoing body; null once the exchange has ended.</summary>
+    Http1BodyWriter? OutgoingBody { get; }
+}
 
 /// <summary>
 /// One message's body onto a connection's output, any framing, the same for requests and responses: never a byte more or less than its head has said.
@@ -62,6 +70,22 @@ internal sealed class Http1BodyWriter(Http1Output output)
 
         _remaining -= bytes;
         return true;
+    }
+
+    /// <summary>Whether the next <paramref name="remaining"/> bytes of a body can come here by a splice.</summary>
+    public bool CanSpliceFrom(Http1Input input, long remaining) =>
+        IsOpen && _kind == BodyKind.Length && !_discards && _remaining == remaining && output.CanSpliceFrom(input);
+
+    /// <summary>A way from <paramref name="input"/> to here, once all is sent that was written before; null when none is left.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public async ValueTask<ISplice?> BeginSpliceAsync(Http1Input input) =>
+        await output.WaitForLevelAsync(0).ConfigureAwait(false) ? output.TryBeginSplice(input) : null;
+
+    /// <summary>Sends what a splice of <see cref="BeginSpliceAsync"/> holds: less than what is left of the length.</summary>
+    public ValueTask<bool> DrainAsync(ISplice splice, long count)
+    {
+        _remaining -= count;
+        return output.DrainAsync(splice, count);
     }
 
     /// <summary>Copies bytes out, waiting for buffer space.</summary>

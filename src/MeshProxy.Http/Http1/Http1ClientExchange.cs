@@ -5,7 +5,7 @@ using MeshProxy.Http.Fields;
 namespace MeshProxy.Http.Http1;
 
 /// <summary>The one exchange object of a client connection, reused from request to request.</summary>
-public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, IHttp1InputWaiter, IValueTaskSource<bool>
+public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, IHttp1BodyTarget, IHttp1InputWaiter, IValueTaskSource<bool>
 {
     private readonly Http1ClientConnection _connection;
     private readonly Http1Input _input;
@@ -75,6 +75,8 @@ public sealed class Http1ClientExchange : HttpClientExchange, IHttp1BodyOwner, I
     /// <summary>True when the connection had carried an exchange before. An end with the detail "reused_connection_closed" then says that not one byte
     /// of a response had come: in all likelihood the peer closed the idle connection while the request was on its way.</summary>
     public bool IsReused { get; private set; }
+
+    Http1BodyWriter? IHttp1BodyTarget.OutgoingBody => _hasEnded ? null : _request;
 
     internal bool RequestStarted { get; private set; }
 

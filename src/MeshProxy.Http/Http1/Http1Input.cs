@@ -151,6 +151,38 @@ internal sealed class Http1Input
         }
     }
 
+    /// <summary>Whether what comes next can go to <paramref name="output"/> by a splice. For the owner, with nothing held.</summary>
+    public bool CanSpliceTo(PipeWriter output) => _reader is ISplicingReader reader && reader.CanSpliceTo(output);
+
+    /// <summary>A way to <paramref name="output"/>, after <see cref="CanSpliceTo"/>; null when none is left.</summary>
+    public ISplice? TryBeginSplice(PipeWriter output) => ((ISplicingReader)_reader).TryBeginSplice(output);
+
+    /// <summary>Waits for bytes, the end, a failure or <see cref="Cancel"/>, and leaves them where they are. For the owner, after <see cref="CanSpliceTo"/>.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    public async ValueTask WaitAsync()
+    {
+        lock (_gate)
+        {
+            _waiter = null;
+            _state = State.Reading;
+        }
+
+        try
+        {
+            _ = await ((ISplicingReader)_reader).WaitAsync().ConfigureAwait(false);
+        }
+        catch (Exception)
+        {
+            // Every way in which the transport can fail. The read that follows finds it too.
+        }
+
+        Progress++;
+        lock (_gate)
+        {
+            _state = State.Idle;
+        }
+    }
+
     /// <summary>Wakes whoever waits, without bytes. Thread-safe.</summary>
     public void Cancel() => _reader.CancelPendingRead();
 

@@ -33,6 +33,8 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
     private long _waitLevel;
     private bool _isCalling;
     private bool _isPending;
+    private volatile ISplice? _splice;
+    private int _flushes;
     private bool _isWantedAgain;
     private bool _isWaiting;
     private bool _isCloseWanted;
@@ -76,11 +78,11 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
         }
     }
 
-    /// <summary>Flushes that ended: tells progress to the tick.</summary>
-    public int Progress { get; private set; }
+    /// <summary>Changes with each flush that ended, and with what is sent of a splice: tells progress to the tick.</summary>
+    public int Progress => Volatile.Read(ref _flushes) - (_splice?.Held ?? 0);
 
     /// <summary>The same while somebody waits for room, else 0: what was flushed by the way is no sign of life. Any thread.</summary>
-    public int WaitProgress => Volatile.Read(ref _isWaiting) ? Progress : 0;
+    public int WaitProgress => Volatile.Read(ref _isWaiting) || _splice is not null ? Progress : 0;
 
     /// <summary>Begins to watch for the first flush anew.</summary>
     public void Mark() => _hasFlushed = false;
@@ -255,6 +257,51 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
         }
     }
 
+    /// <summary>Whether what comes next of <paramref name="input"/> can come here by a splice.</summary>
+    public bool CanSpliceFrom(Http1Input input) => !_isDead && input.CanSpliceTo(_writer);
+
+    /// <summary>A way from <paramref name="input"/> to here; null when none is left, or something is unsent.</summary>
+    public ISplice? TryBeginSplice(Http1Input input)
+    {
+        lock (_gate)
+        {
+            return _isDead || _isCalling || _isPending || _buffered > 0 ? null : input.TryBeginSplice(_writer);
+        }
+    }
+
+    /// <summary>Sends what a splice of <see cref="TryBeginSplice"/> holds, in place of a flush; nothing was written since.</summary>
+    /// <returns>False when the output died.</returns>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
+    public async ValueTask<bool> DrainAsync(ISplice splice, long count)
+    {
+        lock (_gate)
+        {
+            if (_isDead)
+            {
+                return false;
+            }
+
+            _isPending = true;
+            _splice = splice;
+            _inFlight = count;
+            _hasFlushed = true;
+        }
+
+        var result = await splice.DrainAsync().ConfigureAwait(false);
+        _splice = null;
+        if (result.IsCompleted || result.IsCanceled)
+        {
+            Kill();
+        }
+
+        if (EndFlush())
+        {
+            CallFlush();
+        }
+
+        return !_isDead;
+    }
+
     /// <inheritdoc/>
     public void FlushNow()
     {
@@ -338,6 +385,11 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
         if (wake)
         {
             _space.SetResult(false);
+        }
+
+        if (_splice is not null)
+        {
+            _writer.CancelPendingFlush();
         }
     }
 
@@ -532,7 +584,7 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
             _isCalling = false;
             _isPending = false;
             _inFlight = 0;
-            Progress++;
+            _flushes++;
             Unstage();
             again = !_isDead && _buffered > 0 && (_isWantedAgain || _isCloseWanted || (_isWaiting && _buffered > _waitLevel));
             closes = !again && TakeCloseUnderLock();

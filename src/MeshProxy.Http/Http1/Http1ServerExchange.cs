@@ -4,7 +4,7 @@ using MeshProxy.Http.Fields;
 namespace MeshProxy.Http.Http1;
 
 /// <summary>The one exchange object of a server connection, reused from request to request.</summary>
-public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
+public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner, IHttp1BodyTarget
 {
     private readonly Http1ServerConnection _connection;
     private readonly Http1Output _output;
@@ -105,6 +105,8 @@ public sealed class Http1ServerExchange : HttpServerExchange, IHttp1BodyOwner
     internal bool MustClose { get; private set; }
 
     internal Http1BodyReader Body => _body;
+
+    Http1BodyWriter? IHttp1BodyTarget.OutgoingBody => _hasEnded ? null : _response;
 
     /// <inheritdoc/>
     public override bool WriteInformational(ResponseHead head)

@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Security.Authentication;
 using System.Text;
 using MeshProxy.DataPlane.Tests.Proxy;
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.Model.Config;
 using MeshProxy.Testing;
 
@@ -96,6 +97,32 @@ internal sealed class TlsRouteTests
         Assert.That(await received.Task.WaitAsync(Wire.Patience), Is.EqualTo(hello));
         client.Finish();
         await client.ReadToEndAsync();
+    }
+
+    [Test]
+    public async Task Much_that_passes_through_arrives_whole_in_both_directions_with_half_close()
+    {
+        var hello = Transport.ClientHelloTests.Hello("pay.example.com");
+        byte[] data = [.. hello, .. Transport.Pipes.Pattern(6_000_000), .. Transport.Pipes.Pattern(100)];
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            var all = await wire.ReadToEndAsync();
+            await wire.SendAsync("slow start");
+            await wire.SendAsync(all);
+            wire.Finish();
+        });
+        await using var proxy = await TestProxy.StartAsync(Gateway([Listener(ListenerProtocol.TlsPassthrough, null, Route("shop/pay", "pay", "pay.example.com"))]) with
+        {
+            Endpoints = ImmutableDictionary<ClusterId, EndpointSetConfig>.Empty.Add(Configs.Id("pay"), Configs.Set(Configs.Id("pay"), server.EndPoint)),
+        });
+        var moved = SocketSplice.MovedBytes;
+        await using var client = await proxy.DialAsync();
+        await client.SendAsync(data);
+        client.Finish();
+        Assert.That((await client.ReadToEndAsync()).AsSpan(10).SequenceEqual(data), Is.True);
+        var line = await proxy.AccessAsync();
+        Assert.That((line.GetProperty("source.bytes").GetInt64(), line.GetProperty("destination.bytes").GetInt64()), Is.EqualTo((data.Length + 0L, data.Length + 10L)));
+        Assert.That(SocketSplice.MovedBytes - moved, Is.GreaterThan(data.Length), "most of it was moved, not copied");
     }
 
     [Test]
