@@ -1,10 +1,13 @@
 namespace MeshProxy.Http;
 
 /// <summary>Something whose buffered output can be sent.</summary>
-public interface IFlushTarget
+public abstract class FlushTarget
 {
+    // The batch that it was last put off in. Two threads may overwrite each other's: then it stands in a list twice, and the second flush finds nothing to do.
+    internal long EnlistedIn;
+
     /// <summary>Starts sending what is buffered; does nothing when that is nothing. Never throws, never blocks. Thread-safe.</summary>
-    void FlushNow();
+    public abstract void FlushNow();
 }
 
 /// <summary>
@@ -14,74 +17,82 @@ public interface IFlushTarget
 /// </summary>
 public static class FlushBatch
 {
-    [ThreadStatic]
-    private static List<IFlushTarget>? t_targets;
+    private static int s_threads;
 
     [ThreadStatic]
-    private static int t_depth;
+    private static Batch? t_batch;
 
     /// <summary>Opens a batch on this thread; nested batches close with the outermost.</summary>
     public static Scope Enter()
     {
-        t_targets ??= new List<IFlushTarget>(16);
-        t_depth++;
-        return default;
+        var batch = t_batch ??= new Batch();
+        batch.Depth++;
+        return new Scope(batch);
     }
 
     /// <summary>Flushes <paramref name="target"/> at the end of this thread's batch, or now when there is none.</summary>
     /// <returns>True when the flush was put off.</returns>
-    public static bool Request(IFlushTarget target)
+    public static bool Request(FlushTarget target)
     {
-        if (t_depth == 0)
+        if (t_batch is not { Depth: > 0 } batch)
         {
             target.FlushNow();
             return false;
         }
 
-        var targets = t_targets!;
-        if (!targets.Contains(target))
+        if (Volatile.Read(ref target.EnlistedIn) != batch.Number)
         {
-            targets.Add(target);
+            Volatile.Write(ref target.EnlistedIn, batch.Number);
+            batch.Targets.Add(target);
         }
 
         return true;
     }
 
-    private static void Exit()
+    /// <summary>One thread's.</summary>
+    internal sealed class Batch
     {
-        if (t_depth > 1)
+        // Unlike every other thread's.
+        private readonly long _first = (long)Interlocked.Increment(ref s_threads) << 40;
+        private long _count = 1;
+
+        public int Depth { get; set; }
+
+        public List<FlushTarget> Targets { get; } = new(16);
+
+        public long Number => _first + _count;
+
+        public void Exit()
         {
-            t_depth--;
-            return;
-        }
+            if (Depth > 1)
+            {
+                Depth--;
+                return;
+            }
 
-        // Flushing can complete inline and run code that asks for further flushes: those join the same list and are sent in this loop.
-        var targets = t_targets!;
-        for (var i = 0; i < targets.Count; i++)
-        {
-            // Taken out of sight first: whoever writes to it from here on enlists it again.
-            var target = targets[i];
-            targets[i] = NothingToFlush.Instance;
-            target.FlushNow();
-        }
+            // Flushing can complete inline and run code that asks for further flushes: those join the same list and are sent in this loop.
+            for (var i = 0; i < Targets.Count; i++)
+            {
+                // Out of the batch first: whoever writes to it from here on enlists it again.
+                var target = Targets[i];
+                Volatile.Write(ref target.EnlistedIn, 0);
+                target.FlushNow();
+            }
 
-        targets.Clear();
-        t_depth--;
-    }
-
-    private sealed class NothingToFlush : IFlushTarget
-    {
-        public static readonly NothingToFlush Instance = new();
-
-        public void FlushNow()
-        {
+            Targets.Clear();
+            _count++;
+            Depth--;
         }
     }
 
     /// <summary>Closes the batch when disposed.</summary>
     public readonly ref struct Scope
     {
+        private readonly Batch _batch;
+
+        internal Scope(Batch batch) => _batch = batch;
+
         /// <summary>Sends what was put off, if this is the outermost batch.</summary>
-        public void Dispose() => Exit();
+        public void Dispose() => _batch.Exit();
     }
 }

@@ -1,3 +1,5 @@
+using MeshProxy.DataPlane.Transport;
+
 namespace MeshProxy.DataPlane.Clusters;
 
 /// <summary>
@@ -11,6 +13,7 @@ internal sealed class RetryBudget(TimeProvider time)
     private const int MinimumPerSecond = 10;
     private const int RequestsPerRetry = 5;
 
+    private readonly RoundClock _clock = new(time);
     private readonly long[] _second = new long[WindowSeconds];
     private readonly int[] _requests = new int[WindowSeconds];
     private readonly int[] _retries = new int[WindowSeconds];
@@ -50,7 +53,7 @@ internal sealed class RetryBudget(TimeProvider time)
         return true;
     }
 
-    private long Now() => time.GetTimestamp() / time.TimestampFrequency;
+    private long Now() => _clock.Milliseconds / 1000;
 
     private int Slot()
     {

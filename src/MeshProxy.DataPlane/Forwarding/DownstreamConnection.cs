@@ -2,6 +2,7 @@ using MeshProxy.DataPlane.Failures;
 using MeshProxy.DataPlane.Policy;
 using MeshProxy.DataPlane.Routing;
 using MeshProxy.DataPlane.Telemetry;
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.Http;
 using Microsoft.Extensions.Logging;
 
@@ -21,11 +22,13 @@ internal readonly record struct RouteDecision(RouteMatch Match, Failure Failure,
 /// <summary>What every forwarder of a data plane shares.</summary>
 internal sealed record ForwardingServices(ProxyTelemetry Telemetry, TimeProvider Time, RequestIdSource RequestIds, ForwardingLimits Limits, ILogger Log)
 {
+    private readonly RoundClock _clock = new(Time);
+
     /// <summary>Where copies of requests go out.</summary>
     public MirrorSender Mirrors { get; } = new(Time, new MirrorLimits());
 
     /// <summary>Milliseconds of the monotonic clock: what deadlines are counted in.</summary>
-    public long NowMilliseconds => Time.GetTimestamp() / (Time.TimestampFrequency / 1000);
+    public long NowMilliseconds => _clock.Milliseconds;
 
     /// <summary>Microseconds of the same clock.</summary>
     public long NowMicroseconds => Microseconds(Time.GetTimestamp());

@@ -46,10 +46,14 @@ internal sealed partial class Forwarder
     private ValueTask<bool> AcquireAsync()
     {
         var acquiring = _endpoint!.Pool.AcquireAsync(_waiter);
-        if (Stopped() is { IsFailure: true } stop)
+        if (!acquiring.IsCompleted)
         {
-            // Stopped before there was a wait that could be told.
-            _waiter.TryFail(stop);
+            // Between the wait and the look: whoever stops the exchange sees the wait, or is seen.
+            Interlocked.MemoryBarrier();
+            if (Stopped() is { IsFailure: true } stop)
+            {
+                _waiter.TryFail(stop);
+            }
         }
 
         return acquiring;

@@ -60,6 +60,7 @@ internal sealed partial class Forwarder
             }
 
             _stop = failure;
+            _isStopped = true;
             _stopping = stopping;
             upstream = _upstream;
         }
@@ -102,6 +103,11 @@ internal sealed partial class Forwarder
 
     private Failure Stopped()
     {
+        if (!_isStopped)
+        {
+            return default;
+        }
+
         lock (_gate)
         {
             return _stop;

@@ -59,6 +59,7 @@ internal sealed partial class Forwarder : IExchangeObserver
     private long _heldBody;
     private bool _isHeld;
     private bool _isRelaying;
+    private volatile bool _isStopped;
     private GrpcKind _caller;
     private GrpcKind _grpc;
     private GrpcWebCall? _webCall;
@@ -246,6 +247,7 @@ internal sealed partial class Forwarder : IExchangeObserver
         {
             _active = false;
             _stop = default;
+            _isStopped = false;
             if (_stopping is not { } stopping)
             {
                 return true;

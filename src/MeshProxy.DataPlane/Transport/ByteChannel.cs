@@ -28,5 +28,6 @@ internal abstract class ByteChannel
     public virtual int Splice(SocketSplice splice, int most) => throw new NotSupportedException();
 
     /// <summary>Sends what <see cref="ChannelWriter.Gather"/> gives, or what is in <see cref="ChannelWriter.Splice"/>, until nothing is left. It may end before this returns, or later on another thread.</summary>
-    public abstract void Send(ChannelWriter writer);
+    /// <returns>True when it is over already; false: it may be.</returns>
+    public abstract bool Send(ChannelWriter writer);
 }

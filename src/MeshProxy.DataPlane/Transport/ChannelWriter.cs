@@ -35,7 +35,7 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
     private bool _completed;
     private bool _endWanted;
     private bool _endTaken;
-    private bool _broken;
+    private volatile bool _broken;
     private SocketSplice? _splice;
 
     /// <inheritdoc/>
@@ -354,36 +354,18 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
     {
         lock (_gate)
         {
-            _sent += count;
-            while (_head is { } head)
-            {
-                var inBlock = head.End - _headIndex;
-                if (count < inBlock)
-                {
-                    _headIndex += (int)count;
-                    break;
-                }
+            return TakeSentUnderGate(count);
+        }
+    }
 
-                count -= inBlock;
-                if (head == _tail)
-                {
-                    _headIndex = head.End;
-                    if (!_memoryGiven)
-                    {
-                        // Not while memory of it is in the hands of an appender.
-                        head.Release();
-                        _head = _tail = null;
-                        _headIndex = 0;
-                    }
-
-                    break;
-                }
-
-                _head = head.Release();
-                _headIndex = 0;
-            }
-
-            return _sent >= _flushTarget;
+    /// <summary>For the channel: the same, and if nothing at all is left, the send is over; wake the writer with <paramref name="wake"/>.</summary>
+    /// <returns>Whether it is over.</returns>
+    internal bool EndIfSent(long count, out bool wake)
+    {
+        lock (_gate)
+        {
+            wake = false;
+            return TakeSentUnderGate(count) && !_endWanted && BeginEndUnderGate(out _, ref wake);
         }
     }
 
@@ -406,13 +388,54 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
     /// <summary>For the channel: the send ended asynchronously and <see cref="Gather"/> said to wake.</summary>
     internal void Wake() => _flush.SetResult(new FlushResult(isCanceled: false, _broken));
 
+    private bool TakeSentUnderGate(long count)
+    {
+        _sent += count;
+        while (_head is { } head)
+        {
+            var inBlock = head.End - _headIndex;
+            if (count < inBlock)
+            {
+                _headIndex += (int)count;
+                break;
+            }
+
+            count -= inBlock;
+            if (head == _tail)
+            {
+                _headIndex = head.End;
+                if (!_memoryGiven)
+                {
+                    // Not while memory of it is in the hands of an appender.
+                    head.Release();
+                    _head = _tail = null;
+                    _headIndex = 0;
+                }
+
+                break;
+            }
+
+            _head = head.Release();
+            _headIndex = 0;
+        }
+
+        return _sent >= _flushTarget;
+    }
+
     private ValueTask<FlushResult> SendAsync()
     {
-        channel.Send(this);
-        lock (_gate)
+        if (!channel.Send(this))
         {
-            return _sending ? WaitUnderGate() : new ValueTask<FlushResult>(new FlushResult(isCanceled: false, _broken));
+            lock (_gate)
+            {
+                if (_sending)
+                {
+                    return WaitUnderGate();
+                }
+            }
         }
+
+        return new ValueTask<FlushResult>(new FlushResult(isCanceled: false, _broken));
     }
 
     private void LeaveSplice()

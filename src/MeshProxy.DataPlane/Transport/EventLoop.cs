@@ -30,7 +30,7 @@ internal sealed class EventLoop
     private readonly int _number;
     private readonly int _epoll;
     private readonly Queue<IEventTarget> _again = new();
-    private (IEventTarget? Target, uint Generation)[] _slots = new (IEventTarget?, uint)[256];
+    private volatile Slot[] _slots = NewSlots([], 256);
     private int[] _free = new int[256];
     private int _freeCount;
     private int _used;
@@ -49,6 +49,9 @@ internal sealed class EventLoop
 
     /// <summary>The process's loops, one for each processor.</summary>
     public static EventLoop[] All { get; } = [.. Enumerable.Range(0, Environment.ProcessorCount).Select(number => new EventLoop(number))];
+
+    /// <summary>The calling thread's loop; null on a thread that is none.</summary>
+    public static EventLoop? Current => t_current;
 
     /// <summary>The number of the calling thread's loop, from 0; on a thread that is none, the number of loops.</summary>
     public static int CurrentNumber => t_current is { } current ? current._number : Environment.ProcessorCount;
@@ -92,7 +95,7 @@ internal sealed class EventLoop
             {
                 if (_used == _slots.Length)
                 {
-                    Array.Resize(ref _slots, _used * 2);
+                    _slots = NewSlots(_slots, _used * 2);
                 }
 
                 slot = _used++;
@@ -120,8 +123,9 @@ internal sealed class EventLoop
     {
         lock (_gate)
         {
-            _slots[slot].Target = null;
+            // In this order: see Slot.At.
             _slots[slot].Generation++;
+            _slots[slot].Target = null;
             if (_freeCount == _free.Length)
             {
                 Array.Resize(ref _free, _freeCount * 2);
@@ -141,6 +145,8 @@ internal sealed class EventLoop
     /// <summary>Tells the target again in the next round, after the others had their turn. Only on the loop's own thread.</summary>
     public void Again(IEventTarget target) => _again.Enqueue(target);
 
+    private static Slot[] NewSlots(Slot[] old, int count) => [.. old, .. Enumerable.Range(0, count - old.Length).Select(_ => new Slot())];
+
     private unsafe void Run()
     {
         t_current = this;
@@ -159,14 +165,7 @@ internal sealed class EventLoop
                     var entry = events + (i * size);
                     var mask = *(uint*)entry;
                     var data = packed ? ((LinuxSocket.PackedEvent*)entry)->Data : ((LinuxSocket.AlignedEvent*)entry)->Data;
-                    IEventTarget? target;
-                    lock (_gate)
-                    {
-                        ref var slot = ref _slots[(uint)data];
-                        target = slot.Generation == (uint)(data >> 32) ? slot.Target : null;
-                    }
-
-                    target?.OnEvents(mask);
+                    _slots[(uint)data].At((uint)(data >> 32))?.OnEvents(mask);
                 }
 
                 while (again-- > 0)
@@ -174,6 +173,20 @@ internal sealed class EventLoop
                     _again.Dequeue().OnEvents(LinuxSocket.EventIn);
                 }
             }
+        }
+    }
+
+    /// <summary>A registered target, for as long as the generation stays. Written under the loop's lock, read without.</summary>
+    private sealed class Slot
+    {
+        public volatile IEventTarget? Target;
+        public volatile uint Generation;
+
+        /// <summary>The target, unless it was forgotten: the generation changes first, so that a target that was read before it changed is the right one.</summary>
+        public IEventTarget? At(uint generation)
+        {
+            var target = Target;
+            return Generation == generation ? target : null;
         }
     }
 }

@@ -23,7 +23,9 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
     private int _slot = -1;
     private volatile bool _readable;
     private volatile bool _peerHalfClosed;
-    private bool _sendBlocked;
+
+    // True while the rest waits for room. Set before each call already, so that an event that tells of room at once finds it; it is settled under the gate.
+    private volatile bool _sendBlocked;
     private int _ended;
     private long _round;
     private int _receivesInRound;
@@ -158,18 +160,22 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
     }
 
     /// <inheritdoc/>
-    public override void Send(ChannelWriter writer)
+    public override bool Send(ChannelWriter writer)
     {
         bool wake;
+        bool isOver;
         lock (_sendGate)
         {
             wake = SendUnderGate(writer);
+            isOver = !_sendBlocked;
         }
 
         if (wake)
         {
             writer.Wake();
         }
+
+        return isOver;
     }
 
     /// <inheritdoc/>
@@ -290,6 +296,12 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
 
     private void ResumeSend()
     {
+        // Most events of a socket tell of room that nobody waits for.
+        if (!_sendBlocked)
+        {
+            return;
+        }
+
         bool wake;
         lock (_sendGate)
         {
@@ -320,8 +332,10 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
 
             if (writer.Splice is { } splice)
             {
+                BeginCall();
                 if (splice.Drain(_descriptor))
                 {
+                    _sendBlocked = false;
                     writer.OnDrained();
                 }
                 else if (OnSendFailed(writer) is { } ended)
@@ -350,21 +364,36 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
                 wanted += vectors[i].Length;
             }
 
+            BeginCall();
             var sent = LinuxSocket.Send(_descriptor, vectors, pieces);
-            if (sent >= 0)
+            if (sent == wanted)
             {
-                writer.OnSent(sent);
-                if (sent < wanted)
+                _sendBlocked = false;
+                if (writer.EndIfSent(sent, out wake))
                 {
-                    // The kernel's buffer is full; it has noted that we want to hear of room.
-                    _sendBlocked = true;
-                    return false;
+                    return wake;
                 }
+            }
+            else if (sent >= 0)
+            {
+                // The kernel's buffer is full; it has noted that we want to hear of room.
+                writer.OnSent(sent);
+                return false;
             }
             else if (OnSendFailed(writer) is { } ended)
             {
                 return ended;
             }
+        }
+    }
+
+    private void BeginCall()
+    {
+        _sendBlocked = true;
+        if (!_loop.IsCurrent)
+        {
+            // The event can come on the loop's thread before the call returns on this one.
+            Interlocked.MemoryBarrier();
         }
     }
 
@@ -374,9 +403,10 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
         var error = LinuxSocket.LastError;
         if (error == LinuxSocket.Again)
         {
-            _sendBlocked = true;
             return false;
         }
+
+        _sendBlocked = false;
 
         // The reader finds out by itself: what came before the reset may still be read, such as an early response.
         return error == LinuxSocket.Interrupted ? null : writer.OnBroken();

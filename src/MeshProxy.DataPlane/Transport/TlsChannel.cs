@@ -51,7 +51,7 @@ internal sealed class TlsChannel : ByteChannel
     }
 
     /// <inheritdoc/>
-    public override void Send(ChannelWriter writer)
+    public override bool Send(ChannelWriter writer)
     {
         _sending = SendAsync().GetAwaiter();
         if (_sending.IsCompleted)
@@ -62,6 +62,8 @@ internal sealed class TlsChannel : ByteChannel
         {
             _sending.UnsafeOnCompleted(_onSent);
         }
+
+        return false;
     }
 #pragma warning restore CA2012
 

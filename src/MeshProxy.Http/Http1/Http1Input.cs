@@ -27,7 +27,9 @@ internal sealed class Http1Input
     private ConfiguredValueTaskAwaitable<ReadResult>.ConfiguredValueTaskAwaiter _awaiter;
     private IHttp1InputWaiter? _waiter;
     private ReadOnlySequence<byte> _buffer;
-    private State _state;
+
+    // Written under the lock, but for the way out of Held, which is the holder's alone.
+    private volatile State _state;
 
     public Http1Input(PipeReader reader)
     {
@@ -43,16 +45,7 @@ internal sealed class Http1Input
     }
 
     /// <summary>True when there is a buffer (perhaps empty, at the end) to look at.</summary>
-    public bool IsHeld
-    {
-        get
-        {
-            lock (_gate)
-            {
-                return _state == State.Held;
-            }
-        }
-    }
+    public bool IsHeld => _state == State.Held;
 
     /// <summary>What is unconsumed.</summary>
     public ref readonly ReadOnlySequence<byte> Buffer => ref _buffer;
@@ -70,16 +63,7 @@ internal sealed class Http1Input
     public bool LastReadHadBytes { get; private set; }
 
     /// <summary>True while somebody waits for the peer.</summary>
-    public bool IsWaiting
-    {
-        get
-        {
-            lock (_gate)
-            {
-                return _state == State.Reading;
-            }
-        }
-    }
+    public bool IsWaiting => _state == State.Reading;
 
     /// <summary>Asks for bytes beyond what was released.</summary>
     /// <returns>True when a buffer is there now; false when <paramref name="waiter"/> will be told.</returns>
@@ -145,10 +129,7 @@ internal sealed class Http1Input
         var end = _buffer.End;
         _buffer = default;
         _reader.AdvanceTo(start, end);
-        lock (_gate)
-        {
-            _state = State.Idle;
-        }
+        _state = State.Idle;
     }
 
     /// <summary>Whether what comes next can go to <paramref name="output"/> by a splice. For the owner, with nothing held.</summary>

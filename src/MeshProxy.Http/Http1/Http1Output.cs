@@ -12,7 +12,7 @@ namespace MeshProxy.Http.Http1;
 /// A flush may be started by a batch on one thread while a handler writes on another. The pipe is never touched by both: while FlushAsync is being
 /// called (not while it is pending), writes go to a staging buffer that the caller moves into the pipe when the call returns.
 /// </summary>
-internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
+internal sealed class Http1Output : FlushTarget, IValueTaskSource<bool>
 {
     /// <summary>Unsent bytes above which writers wait. 64 KiB: Kestrel's and HAProxy's order of magnitude for one connection.</summary>
     public const int HighWaterBytes = 64 * 1024;
@@ -55,16 +55,7 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
     public bool HasFlushedSinceMark => _hasFlushed;
 
     /// <summary>True while bytes wait for somebody to ask for a flush.</summary>
-    public bool HasUnflushed
-    {
-        get
-        {
-            lock (_gate)
-            {
-                return _buffered > 0;
-            }
-        }
-    }
+    public bool HasUnflushed => Volatile.Read(ref _buffered) > 0;
 
     /// <summary>True while the peer does not take what was flushed.</summary>
     public bool IsStalled
@@ -229,6 +220,12 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
     /// <returns>False when the output died.</returns>
     public ValueTask<bool> WaitForLevelAsync(long level)
     {
+        // The usual case, and as a look at a bound that is soft it needs no lock.
+        if (level > 0 && Volatile.Read(ref _buffered) + Volatile.Read(ref _inFlight) <= level)
+        {
+            return new ValueTask<bool>(!_isDead);
+        }
+
         for (var attempt = 0; ; attempt++)
         {
             lock (_gate)
@@ -303,7 +300,7 @@ internal sealed class Http1Output : IFlushTarget, IValueTaskSource<bool>
     }
 
     /// <inheritdoc/>
-    public void FlushNow()
+    public override void FlushNow()
     {
         bool closes;
         lock (_gate)

@@ -31,7 +31,7 @@ internal struct Deferred
 /// <item>No continuation runs under the lock: completions are collected in <see cref="Deferred"/>.</item>
 /// </list>
 /// </summary>
-internal sealed class ConnectionWriter : IFlushTarget
+internal sealed class ConnectionWriter : FlushTarget
 {
     private const int DirectBlockBytes = 4096;
     private const int TinyDataBytes = 128;
@@ -103,7 +103,7 @@ internal sealed class ConnectionWriter : IFlushTarget
     // ---- Flushing ----
 
     /// <inheritdoc/>
-    public void FlushNow()
+    public override void FlushNow()
     {
         lock (Gate)
         {
