@@ -63,6 +63,7 @@ internal sealed partial class Http2Connection
         _bandwidth = new BandwidthEstimator(Limits.InitialStreamWindowBytes, Math.Max(Limits.InitialStreamWindowBytes, Limits.MaxStreamWindowBytes));
         _linear = new byte[256];
         _block = new FieldBlock(Limits);
+        WritePreface();
     }
 
     public Http2Options Options { get; }
@@ -109,7 +110,7 @@ internal sealed partial class Http2Connection
     /// <summary>Reads until the connection ends, ends every stream, and sends what is left. Never throws.</summary>
     public async Task RunAsync()
     {
-        Start();
+        FlushBatch.Request(Writer);
         var isInputUsable = true;
         while (!_stopRequested)
         {
@@ -233,7 +234,8 @@ internal sealed partial class Http2Connection
 
     public void OnOutputBroken() => Stop(ConnectionCloseReason.TransportError, Http2ErrorCode.NoError, null);
 
-    private void Start()
+    // Written before anybody can ask for more: nothing may come in front of it, such as the GOAWAY of a drain that begins before the loop does (RFC 9113 section 3.4).
+    private void WritePreface()
     {
         var limits = Limits;
         lock (Gate)
@@ -253,8 +255,6 @@ internal sealed partial class Http2Connection
                 _window = new ReceiveWindow(limits.ConnectionWindowBytes);
             }
         }
-
-        FlushBatch.Request(Writer);
     }
 
     private static ReadOnlySpan<byte> ClientPreface => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8;

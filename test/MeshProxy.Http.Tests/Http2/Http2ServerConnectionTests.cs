@@ -280,6 +280,14 @@ public sealed class Http2ServerConnectionTests
         Assert.That(server.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.Drain));
     }
 
+    // A connection is known to the drain before its loop runs. Nothing may come in front of SETTINGS (RFC 9113 section 3.4).
+    [Test]
+    public void A_drain_that_comes_before_the_loop_runs_lets_SETTINGS_be_first()
+    {
+        var server = new ServerUnderTest(greet: false, drainsAtOnce: true);
+        Assert.That(server.Peer.Receive().Select(frame => frame.Type), Is.EqualTo(new[] { Settings, WindowUpdate, GoAway, Ping }));
+    }
+
     // The client sends a request again elsewhere when the last GOAWAY does not name it: then it must not have been served here.
     [Test]
     public async Task A_request_that_comes_with_the_last_GOAWAY_is_named_there_or_not_served()

@@ -71,7 +71,7 @@ internal sealed class RawPeer(IDuplexPipe pipe)
 /// <summary>A server connection with a raw client in front of it.</summary>
 internal sealed class ServerUnderTest : IRejectionObserver
 {
-    public ServerUnderTest(Func<HttpServerExchange, ValueTask>? handler = null, Http2Options? options = null, bool greet = true, int pause = 1 << 22)
+    public ServerUnderTest(Func<HttpServerExchange, ValueTask>? handler = null, Http2Options? options = null, bool greet = true, int pause = 1 << 22, bool drainsAtOnce = false)
     {
         // The test framework's context would post continuations elsewhere: here as in production they run inline.
         SynchronizationContext.SetSynchronizationContext(null);
@@ -83,6 +83,11 @@ internal sealed class ServerUnderTest : IRejectionObserver
             RejectionObserver = this,
         };
         Peer = new RawPeer(duplex.Client);
+        if (drainsAtOnce)
+        {
+            Connection.Drain(ConnectionCloseReason.Drain);
+        }
+
         Run = Connection.RunAsync(new DelegateHandler(handler ?? Answer));
         if (greet)
         {
