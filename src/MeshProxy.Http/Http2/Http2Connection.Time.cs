@@ -68,7 +68,9 @@ internal sealed partial class Http2Connection
             if (_isLingering)
             {
                 _lingersSince = _lingersSince < 0 ? now : _lingersSince;
-                if (now - _lingersSince >= Limits.LingerTimeout.TotalMilliseconds)
+                _lastReceived = _lingersSince == now || _receivedSinceTick ? now : _lastReceived;
+                _receivedSinceTick = false;
+                if (now - _lastReceived >= Limits.LingerTimeout.TotalMilliseconds || now - _lingersSince >= Limits.LongestLinger.TotalMilliseconds)
                 {
                     // The peer does not close.
                     reason = CloseReason;

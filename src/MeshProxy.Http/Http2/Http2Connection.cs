@@ -184,6 +184,7 @@ internal sealed partial class Http2Connection
             {
                 var result = await _input.ReadAsync().ConfigureAwait(false);
                 discarded += result.Buffer.Length;
+                _receivedSinceTick = true;
                 _input.AdvanceTo(result.Buffer.End);
                 if (result.IsCompleted)
                 {

@@ -102,17 +102,23 @@ public sealed record Http2Limits
     /// <summary>Without an open stream. Default 5 min (Envoy). Peer: GOAWAY NO_ERROR.</summary>
     public TimeSpan IdleTimeout { get; init; } = TimeSpan.FromMinutes(5);
 
-    /// <summary>For the peer to take our last frames after the connection has ended. Default 2 s. Peer: the transport is closed.</summary>
-    public TimeSpan LastFlushTimeout { get; init; } = TimeSpan.FromSeconds(2);
+    /// <summary>For the peer to take our last frames after the connection has ended, the rest of the responses among them. Default 30 s: a slow line takes
+    /// <see cref="MaxUnsentBytes"/> in it. Peer: the transport is closed.</summary>
+    public TimeSpan LastFlushTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>For the peer to close when our last frames and our FIN are sent: bytes that nobody read would make a reset of the close. Default 2 s.
-    /// Peer: the transport is closed.</summary>
-    public TimeSpan LingerTimeout { get; init; } = TimeSpan.FromSeconds(2);
+    /// <summary>How long the peer may be silent without closing when our last frames and our FIN are sent: what it sends after our close makes a reset, which costs
+    /// it the responses that it has not read. Default 10 s (nginx 5 s): longer than a peer stands still that lives. Peer: the transport is closed.</summary>
+    public TimeSpan LingerTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>The longest wait for the peer to close, however much it says meanwhile. Default 5 min, as for one that is idle: a slow line takes so long for the
+    /// responses in the kernel's buffer. Peer: the transport is closed.</summary>
+    public TimeSpan LongestLinger { get; init; } = TimeSpan.FromMinutes(5);
 
     /// <summary>What is read and thrown away meanwhile, bytes. Default 8 MiB: a connection window that was on its way, and as much again for what is not DATA.
     /// Peer: the transport is closed.</summary>
     public int MaxLingerBytes { get; init; } = 8 * 1024 * 1024;
 
-    /// <summary>The longest wait for the PING between the two GOAWAY frames of a drain. Default 1 s.</summary>
-    public TimeSpan DrainPingTimeout { get; init; } = TimeSpan.FromSeconds(1);
+    /// <summary>The longest wait for the PING between the two GOAWAY frames of a drain. Default 10 s (gRPC Java): a peer that has not read the first yet is served
+    /// on, and loses nothing.</summary>
+    public TimeSpan DrainPingTimeout { get; init; } = TimeSpan.FromSeconds(10);
 }

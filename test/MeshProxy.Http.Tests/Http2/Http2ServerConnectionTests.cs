@@ -280,6 +280,62 @@ public sealed class Http2ServerConnectionTests
         Assert.That(server.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.Drain));
     }
 
+    // A client that stands still (a starved machine, a line that loses packets) goes on where it stopped: what it sends then is served, and what was answered
+    // meanwhile is still there to be read. A close would be answered by a reset, and take both from it.
+    [Test]
+    public void A_drain_waits_for_a_client_that_stands_still()
+    {
+        var server = new ServerUnderTest();
+        server.Connection.OnTick(0);
+        server.Connection.Drain(ConnectionCloseReason.Drain);
+        var ping = server.Peer.Receive().Single(frame => frame.Type == Ping);
+        Ticks(server.Connection, 9900);
+        Assert.That(server.Peer.Receive(), Is.Empty);
+        server.Request(1);
+        server.Peer.Send(Ping, 1, 0, ping.Payload);
+        var frames = server.Peer.Receive();
+        Assert.That(frames.Select(frame => frame.Type), Is.EqualTo(new[] { Headers, GoAway }));
+        Assert.That(frames[1].Payload[3], Is.EqualTo(1));
+        Ticks(server.Connection, 19_800, 10_000);
+        Assert.That(server.Run.IsCompleted, Is.False, "it stood still again before it could close");
+        server.Peer.Finish();
+        Assert.That(server.Run.IsCompletedSuccessfully, Is.True);
+    }
+
+    [Test]
+    public void A_drain_waits_for_a_client_no_longer_than_that()
+    {
+        var server = new ServerUnderTest();
+        server.Connection.OnTick(0);
+        server.Connection.Drain(ConnectionCloseReason.Drain);
+        Ticks(server.Connection, 10_100);
+        Assert.That(server.Peer.Receive().Select(frame => frame.Type), Is.EqualTo(new[] { GoAway, Ping, GoAway }));
+        Ticks(server.Connection, 20_100, 10_200);
+        Assert.That(server.Run.IsCompletedSuccessfully, Is.False);
+        Ticks(server.Connection, 20_300, 20_200);
+        Assert.That(server.Run.IsCompletedSuccessfully, Is.True);
+    }
+
+    // Its windows, or its PINGs, show that it reads; but not for ever.
+    [Test]
+    public void A_client_that_reads_on_after_the_end_gets_five_minutes()
+    {
+        var server = new ServerUnderTest();
+        server.Connection.Drain(ConnectionCloseReason.Drain);
+        server.Peer.Send(Ping, 1, 0, server.Peer.Receive()[1].Payload);
+        Assert.That(server.Peer.Receive().Single().Type, Is.EqualTo(GoAway));
+        for (var now = 0; now < 300_000; now += 5000)
+        {
+            server.Peer.Send(WindowUpdate, 0, 0, UInt32(1));
+            server.Connection.OnTick(now);
+            Assert.That(server.Run.IsCompleted, Is.False, $"after {now} ms");
+        }
+
+        server.Peer.Send(WindowUpdate, 0, 0, UInt32(1));
+        server.Connection.OnTick(300_000);
+        Assert.That(server.Run.IsCompletedSuccessfully, Is.True);
+    }
+
     // A connection is known to the drain before its loop runs. Nothing may come in front of SETTINGS (RFC 9113 section 3.4).
     [Test]
     public void A_drain_that_comes_before_the_loop_runs_lets_SETTINGS_be_first()
@@ -296,11 +352,13 @@ public sealed class Http2ServerConnectionTests
         for (var round = 0; round < 1500; round++)
         {
             var wasServed = false;
-            var server = new ServerUnderTest(exchange =>
-            {
-                wasServed = true;
-                return ServerUnderTest.Answer(exchange);
-            });
+            var server = new ServerUnderTest(
+                exchange =>
+                {
+                    wasServed = true;
+                    return ServerUnderTest.Answer(exchange);
+                },
+                new Http2Options { Limits = new Http2Limits { DrainPingTimeout = TimeSpan.FromSeconds(1) } });
             server.Connection.Drain(ConnectionCloseReason.Drain);
             server.Connection.OnTick(0);
             var ready = 0;
@@ -369,8 +427,9 @@ public sealed class Http2ServerConnectionTests
         Assert.That(server.Peer.Receive().Single().Type, Is.EqualTo(GoAway));
         Assert.That(server.Peer.IsClosed, Is.True);
         server.Connection.OnTick(2000);
-        server.Connection.OnTick(3900);
         server.Peer.Send(Data, 0, 1, new byte[3000]);
+        server.Connection.OnTick(3900);
+        server.Connection.OnTick(13_800);
         Assert.That(server.Run.IsCompleted, Is.False);
         switch (what)
         {
@@ -378,7 +437,7 @@ public sealed class Http2ServerConnectionTests
                 server.Peer.Finish();
                 break;
             case "time passes":
-                server.Connection.OnTick(4000);
+                server.Connection.OnTick(13_900);
                 break;
             case "too many bytes":
                 server.Peer.Send(Data, 0, 1, new byte[4000]);
