@@ -25,6 +25,9 @@ public sealed record BoundListener(string Name, IPEndPoint EndPoint);
 /// </summary>
 public sealed class ProxyServer : IAsyncDisposable
 {
+    private const int Looks = 4;
+    private const int LooksAtUnheard = 20;
+
     private static readonly TimeSpan TickInterval = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan DrainPoll = TimeSpan.FromMilliseconds(50);
 
@@ -179,14 +182,14 @@ public sealed class ProxyServer : IAsyncDisposable
 
         // Callers that come back again and again are served for the first four fifths of the time; then nobody new is let in, and who is in gets to finish.
         var lastAccept = end - (long)(deadline.TotalSeconds / 5 * _time.TimestampFrequency);
-        await WaitQuietAsync(lastAccept);
-        await StopAcceptingAsync();
+        await WaitQuietAsync(lastAccept, []);
+        var listeners = await StopAcceptingAsync();
         foreach (var entry in _services.Registry.Snapshot())
         {
             entry.Drain(ConnectionCloseReason.Drain);
         }
 
-        await WaitQuietAsync(end);
+        await WaitQuietAsync(end, listeners);
         foreach (var entry in _services.Registry.Snapshot())
         {
             entry.Abort(ConnectionCloseReason.Drain);
@@ -221,10 +224,11 @@ public sealed class ProxyServer : IAsyncDisposable
     /// <summary>Live connections from downstreams, for the admin page.</summary>
     public IReadOnlyList<ConnectionView> DescribeConnections() => [.. _services.Registry.Snapshot().OfType<DownstreamEntry>().Select(ConnectionView.Of)];
 
-    // Several looks in a row: a connection is counted only from its first bytes, or its handshake, on.
-    private async Task WaitQuietAsync(long until)
+    // Several looks in a row: a connection is counted only from its first bytes, or its handshake, on. Those that were accepted and are not counted yet get a second:
+    // their requests may be here, and the machine has not got to them.
+    private async Task WaitQuietAsync(long until, Listener[] listeners)
     {
-        for (var quiet = 0; quiet < 4 && _time.GetTimestamp() < until;)
+        for (var quiet = 0; quiet < (Array.Exists(listeners, listener => listener.Open > 0) ? LooksAtUnheard : Looks) && _time.GetTimestamp() < until;)
         {
             await Task.Delay(DrainPoll, _time);
             quiet = _services.Registry.Count == 0 ? quiet + 1 : 0;
@@ -283,7 +287,7 @@ public sealed class ProxyServer : IAsyncDisposable
         return rejections;
     }
 
-    private async Task StopAcceptingAsync()
+    private async Task<Listener[]> StopAcceptingAsync()
     {
         Listener[] listeners;
         lock (_applying)
@@ -297,6 +301,8 @@ public sealed class ProxyServer : IAsyncDisposable
         {
             await listener.StopAcceptingAsync();
         }
+
+        return listeners;
     }
 
     private void OnTick()

@@ -273,4 +273,27 @@ internal sealed class RetryTests
         Assert.That(failed, Is.Empty);
         Assert.That(proxy.Server.ConnectionCount, Is.Zero);
     }
+
+    // It may have sent its request by then; a starved machine is only late to see it.
+    [Test]
+    public async Task A_drain_hears_a_connection_out_that_has_not_said_anything_yet()
+    {
+        var time = new ManualTime();
+        await using var server = ScriptedServer.Http1(_ => ScriptedServer.Ok("ok"));
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(), server.EndPoint), time: time);
+        await using var late = await proxy.DialAsync();
+        await using var silent = await proxy.DialAsync();
+        var drain = proxy.Server.DrainAsync(TimeSpan.FromSeconds(25));
+        for (var stepsAfter = 0; stepsAfter < 10; stepsAfter += proxy.Server.Listeners.Count == 0 ? 1 : 0)
+        {
+            time.Advance(TimeSpan.FromMilliseconds(50));
+            await Task.WhenAny(drain, Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System));
+        }
+
+        Assert.That(drain.IsCompleted, Is.False);
+        await late.SendAsync("POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 7\r\n\r\npayment");
+        Assert.That((await late.ReadResponseAsync()).Status, Is.EqualTo(200));
+        await time.AdvanceUntilAsync(drain, TimeSpan.FromSeconds(2));
+        Assert.That(drain.IsCompleted, Is.True, "the other one says nothing, and is not waited for longer");
+    }
 }
