@@ -288,7 +288,7 @@ internal sealed partial class Http2Connection
             switch (opaque)
             {
                 case PingBandwidth:
-                    _bandwidth.OnAnswer(Options.TimeProvider.GetTimestamp(), !IsOverloaded);
+                    _bandwidth.OnAnswer(Options.TimeProvider.GetTimestamp(), HasRoomToGrow);
                     break;
                 case PingDrain:
                     drainAnswered = _drainPingOutstanding;

@@ -254,7 +254,7 @@ internal sealed partial class Http2Connection
 
     private bool GiveBack(Http2Stream stream, int count)
     {
-        var increment = stream.ReceiveWindow.OnConsumed(count, IsOverloaded ? 0 : _bandwidth.Target);
+        var increment = stream.ReceiveWindow.OnConsumed(count, HasRoomToGrow ? _bandwidth.Target : 0);
         if (increment == 0)
         {
             return false;

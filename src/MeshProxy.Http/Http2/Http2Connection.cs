@@ -98,8 +98,11 @@ internal sealed partial class Http2Connection
     /// <summary>True when the last GOAWAY is out, or will be with what is in hand: a stream that is not open yet must not be opened. Under the lock.</summary>
     public bool IsEnding => IsFinalGoAwaySent || _stopRequested;
 
-    /// <summary>Windows stop growing.</summary>
+    /// <summary>More is unread than the limit.</summary>
     public bool IsOverloaded => _unread > Limits.MaxUnreadBytes;
+
+    /// <summary>Windows may grow: neither the connection nor the process holds too much.</summary>
+    public bool HasRoomToGrow => !IsOverloaded && Options.IsMemoryShort?.Invoke() is not true;
 
     /// <summary>No further body is taken: more is unread than the limit, and more than the first windows of the open streams, which many slow uploads may fill and
     /// hold up nobody.</summary>

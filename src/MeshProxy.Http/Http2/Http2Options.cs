@@ -28,6 +28,10 @@ public sealed record Http2Options
     /// <summary>Whether requests with CONNECT and :protocol are taken (RFC 8441): announced in SETTINGS by servers.</summary>
     public bool AllowExtendedConnect { get; init; }
 
+    /// <summary>Whether the process is short of memory: windows do not grow then, as above <see cref="Http2Limits.MaxUnreadBytes"/>. Asked often, under the
+    /// connection's lock: read a flag, and return. Null: never.</summary>
+    public Func<bool>? IsMemoryShort { get; init; }
+
     /// <summary>PING after this long without a byte from the peer while a stream is open; null: never. Default null; 1 s inside the mesh.</summary>
     public TimeSpan? PingAfterSilence { get; init; }
 

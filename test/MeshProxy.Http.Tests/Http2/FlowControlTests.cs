@@ -194,6 +194,18 @@ public sealed class FlowControlTests
         Assert.That(GrowWindow(server, ref window), Is.GreaterThan(60_000u));
     }
 
+    [Test]
+    public void Windows_do_not_grow_while_the_process_is_short_of_memory()
+    {
+        var isShort = true;
+        var server = new ServerUnderTest(ServerUnderTest.Count, new Http2Options { TimeProvider = new Clock(), IsMemoryShort = () => isShort });
+        server.Request(1, post: true);
+        var window = 65_535L;
+        Assert.That(GrowWindow(server, ref window), Is.LessThan(60_000u), "what was read is given back, and no more");
+        isShort = false;
+        Assert.That(GrowWindow(server, ref window), Is.GreaterThan(60_000u));
+    }
+
     /// <summary>Sends on stream 1 as if over a long and wide path.</summary>
     /// <returns>The largest WINDOW_UPDATE.</returns>
     private static uint GrowWindow(ServerUnderTest server, ref long window)

@@ -54,7 +54,7 @@ internal sealed class Segment : ReadOnlySequenceSegment<byte>
 /// beyond that bound segments are left to the collector. The runtime's array pool does not do: it keeps 32 arrays of a size for each processor and allocates
 /// the rest, which is most of them when hundreds of streams receive a body at once.
 /// </summary>
-internal static class SegmentPool
+public static class SegmentPool
 {
     private const int BytesPerThreadAndSize = 128 * 1024;
     private const long SharedBytes = 16 * 1024 * 1024;
@@ -62,17 +62,39 @@ internal static class SegmentPool
     // The largest holds the DATA of one frame (RFC 9113 section 4.2: 16,384 bytes unless we allow more); the smallest a typical message.
     private static readonly int[] s_sizes = [1024, 4096, 16 * 1024];
     private static readonly Lock s_gate = new();
+    private static readonly List<ThreadCache> s_caches = [];
     private static readonly Segment?[] s_shared = new Segment?[s_sizes.Length];
     private static long s_sharedBytes;
 
     [ThreadStatic]
     private static ThreadCache? t_cache;
 
+    /// <summary>Bytes of segments that are rented now, however little was written to them: received over HTTP/2 and not read yet. Exact only while no thread
+    /// rents or returns.</summary>
+    public static long RentedBytes
+    {
+        get
+        {
+            lock (s_gate)
+            {
+                long sum = 0;
+                foreach (var cache in s_caches)
+                {
+                    sum += Volatile.Read(ref cache.BalanceBytes);
+                }
+
+                return sum;
+            }
+        }
+    }
+
     /// <summary>Takes the smallest segment that holds <paramref name="wanted"/> bytes, or the largest there is.</summary>
-    public static Segment Rent(int wanted)
+    internal static Segment Rent(int wanted)
     {
         var sizeClass = wanted <= s_sizes[0] ? 0 : wanted <= s_sizes[1] ? 1 : 2;
-        ref var kept = ref (t_cache ??= new ThreadCache()).Kept[sizeClass];
+        var cache = t_cache ??= CacheOfThisThread();
+        cache.BalanceBytes += s_sizes[sizeClass];
+        ref var kept = ref cache.Kept[sizeClass];
         if (kept.First is not { } segment)
         {
             return TakeShared(sizeClass) ?? new Segment(sizeClass, s_sizes[sizeClass]);
@@ -84,10 +106,12 @@ internal static class SegmentPool
         return segment;
     }
 
-    public static void Return(Segment segment)
+    internal static void Return(Segment segment)
     {
         segment.Reset();
-        ref var kept = ref (t_cache ??= new ThreadCache()).Kept[segment.SizeClass];
+        var cache = t_cache ??= CacheOfThisThread();
+        cache.BalanceBytes -= segment.Capacity;
+        ref var kept = ref cache.Kept[segment.SizeClass];
         if (kept.Bytes == BytesPerThreadAndSize)
         {
             GiveShared(segment);
@@ -128,8 +152,29 @@ internal static class SegmentPool
         }
     }
 
-    private sealed class ThreadCache
+    // A thread that has ended leaves its cache, and what it counted, to the next one with its number.
+    private static ThreadCache CacheOfThisThread()
     {
+        var thread = Environment.CurrentManagedThreadId;
+        lock (s_gate)
+        {
+            var cache = s_caches.Find(candidate => candidate.Thread == thread);
+            if (cache is null)
+            {
+                cache = new ThreadCache(thread);
+                s_caches.Add(cache);
+            }
+
+            return cache;
+        }
+    }
+
+    private sealed class ThreadCache(int thread)
+    {
+        public readonly int Thread = thread;
         public readonly (Segment? First, int Bytes)[] Kept = new (Segment?, int)[s_sizes.Length];
+
+        // Rented less returned by this thread: below zero where others rent what it returns.
+        public long BalanceBytes;
     }
 }
