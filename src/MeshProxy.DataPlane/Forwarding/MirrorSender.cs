@@ -75,8 +75,7 @@ internal sealed class MirrorSender(TimeProvider time, MirrorLimits limits)
         private readonly FieldMap _trailers = new();
         private readonly LeaseWaiter _waiter = new();
         private Cluster? _cluster;
-        private byte[] _body = [];
-        private int _bodyLength;
+        private readonly ReplayBuffer _body = new();
         private HttpClientExchange? _exchange;
         private bool _isRunning;
         private bool _isLate;
@@ -94,12 +93,10 @@ internal sealed class MirrorSender(TimeProvider time, MirrorLimits limits)
             _cluster = mirror.Cluster;
             _head.CopyFrom(head);
             mirror.Filters.Apply(_head, matchedPrefix);
-            _bodyLength = (int)body.Length;
-            _body = _bodyLength == 0 ? [] : ArrayPool<byte>.Shared.Rent(_bodyLength);
-            body.CopyTo(_body);
+            _body.Append(body);
             _trailers.Clear();
             _trailers.AddAll(trailers);
-            _head.EndsStream = _bodyLength == 0 && _trailers.Count == 0;
+            _head.EndsStream = body.IsEmpty && _trailers.Count == 0;
             lock (_gate)
             {
                 _isRunning = true;
@@ -187,7 +184,8 @@ internal sealed class MirrorSender(TimeProvider time, MirrorLimits limits)
         private async ValueTask<bool> WriteBodyAsync(HttpClientExchange exchange)
         {
             var ends = _trailers.Count == 0;
-            if (_bodyLength > 0 && !await exchange.WriteBodyAsync(new ReadOnlySequence<byte>(_body, 0, _bodyLength), ends))
+            var body = _body.Content;
+            if (!body.IsEmpty && !await exchange.WriteBodyAsync(body, ends))
             {
                 return false;
             }
@@ -240,12 +238,7 @@ internal sealed class MirrorSender(TimeProvider time, MirrorLimits limits)
             }
 
             _deadline.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
-            if (_body.Length > 0)
-            {
-                ArrayPool<byte>.Shared.Return(_body);
-                _body = [];
-            }
-
+            _body.Reset();
             _head.Clear();
             _owner.OnEnded(this);
         }

@@ -4,7 +4,7 @@ using MeshProxy.DataPlane.Transport;
 namespace MeshProxy.DataPlane.Forwarding;
 
 /// <summary>Keeps the beginning of a request body that is being streamed, so that an attempt which was provably not processed can be made again.
-/// Past its bound it lets go of everything: larger bodies are not retried.</summary>
+/// Past its bound it lets go of everything: larger bodies are not retried. A mirror's copy of a body lies in one too.</summary>
 internal sealed class ReplayBuffer
 {
     /// <summary>Linkerd's number. What it means for a caller: a larger body that meets a dying endpoint gets 503.</summary>
