@@ -40,6 +40,7 @@ public sealed class ProxyServer : IAsyncDisposable
     private readonly ClusterStore _clusters;
     private readonly SnapshotCompiler _compiler;
     private readonly ProxyServices _services;
+    private readonly MemoryBudget _memory;
     private readonly TlsServerStep? _inboundTls;
     private readonly ITrustView? _trust;
     private readonly List<Listener> _listeners = [];
@@ -76,11 +77,14 @@ public sealed class ProxyServer : IAsyncDisposable
         var connector = new UpstreamConnector(dialer, new TlsClientStep(identity, identity, time));
         _inboundTls = identity is null ? null : TlsServerStep.ForMesh(identity, identity, time);
         var random = new Random(System.Security.Cryptography.RandomNumberGenerator.GetInt32(int.MaxValue));
-        var clusterServices = new ClusterServices(connector, identity, options.TrustDomain, telemetry.Meters, time, random);
+        _memory = new MemoryBudget(options.MemoryBudgetBytes);
+        telemetry.Meters.WatchMemory(() => _memory.HeldBytes, _memory.Bytes);
+        var clusterServices = new ClusterServices(connector, identity, options.TrustDomain, telemetry.Meters, time, random, () => _memory.IsExhausted);
         _clusters = new ClusterStore(clusterServices, options.ApplicationAddress);
-        var traffic = new ClientTrafficCompiler(time, (reason, code, detail) => ProxyLog.BrokenConnection(_log, reason, code, detail), telemetry.Meters.OnDownstreamAbuse);
+        var traffic = new ClientTrafficCompiler(
+            time, (reason, code, detail) => ProxyLog.BrokenConnection(_log, reason, code, detail), telemetry.Meters.OnDownstreamAbuse, () => _memory.IsExhausted);
         _compiler = new SnapshotCompiler(_clusters, telemetry.Meters, traffic, options.Namespace);
-        var forwarding = new ForwardingServices(telemetry, time, new RequestIdSource(), new ForwardingLimits(), _log);
+        var forwarding = new ForwardingServices(telemetry, time, new RequestIdSource(), new ForwardingLimits(), _memory, _log);
         _services = new ProxyServices(options, _cell, forwarding, connector, clusterServices, new ConnectionRegistry(), demand, traffic, _log);
         if (identity is not null)
         {
@@ -316,6 +320,7 @@ public sealed class ProxyServer : IAsyncDisposable
         try
         {
             var now = _services.Forwarding.NowMilliseconds;
+            JudgeMemory();
             _services.Registry.ForEach(now, static (entry, at) => entry.OnTick(at));
             _clusters.OnTick(now);
         }
@@ -326,6 +331,23 @@ public sealed class ProxyServer : IAsyncDisposable
         finally
         {
             Volatile.Write(ref _ticking, 0);
+        }
+    }
+
+    private void JudgeMemory()
+    {
+        if (!_memory.Judge(out var held))
+        {
+            return;
+        }
+
+        if (_memory.IsExhausted)
+        {
+            ProxyLog.MemoryBudgetExceeded(_log, held, _memory.Bytes);
+        }
+        else
+        {
+            ProxyLog.MemoryBudgetRestored(_log, held, _memory.Bytes);
         }
     }
 

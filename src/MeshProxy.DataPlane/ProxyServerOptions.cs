@@ -1,4 +1,5 @@
 using System.Net;
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.Model.Config;
 using MeshProxy.Model.Identity;
 
@@ -40,6 +41,9 @@ public sealed record ProxyServerOptions
     /// <summary>The age at which a downstream HTTP connection is asked to come again: GOAWAY in two steps, Connection: close. Up to a tenth earlier, so that
     /// they do not come all at once. What is open on it finishes.</summary>
     public TimeSpan MaxConnectionAge { get; init; } = TimeSpan.FromHours(1);
+
+    /// <summary>What the process may hold of peers' data, in bytes.</summary>
+    public long MemoryBudgetBytes { get; init; } = MemoryBudget.DefaultBytes;
 
     /// <summary>Bounds a TLS handshake, from the first byte to the last.</summary>
     public TimeSpan HandshakeTimeout { get; init; } = TimeSpan.FromSeconds(5);

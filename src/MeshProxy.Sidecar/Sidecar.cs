@@ -188,6 +188,7 @@ internal sealed class Sidecar : IAsyncDisposable
                 Outbound = _options.Outbound,
                 Upstreams = _options.Upstreams,
                 AllowEgress = _options.AllowEgress,
+                MemoryBudgetBytes = _options.MemoryBudgetBytes,
             }, demand: null);
             _files = new FileSource(_options.ConfigPaths, _proxy!.Apply, _telemetry.Meters, _log, _time);
             _files.Load();
@@ -225,6 +226,7 @@ internal sealed class Sidecar : IAsyncDisposable
             Upstreams = _options.Upstreams,
             MutualTls = _options.MutualTls,
             AllowEgress = _options.AllowEgress,
+            MemoryBudgetBytes = _options.MemoryBudgetBytes,
             TrustDomain = trustDomain,
             Namespace = mesh.Namespace,
         }, _discovery);

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using System.Net;
 using MeshProxy.DataPlane;
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.Model.Config;
 using MeshProxy.Sidecar.Files;
 using Microsoft.Extensions.Logging;
@@ -43,6 +44,7 @@ internal sealed class SidecarCommand
     private readonly Option<string?> _accessLog;
     private readonly Option<string?> _logLevel;
     private readonly Option<string?> _drainTimeout;
+    private readonly Option<string?> _memoryBudget;
     private readonly Option<string[]> _appProbes;
 
     /// <summary>Defines the flags.</summary>
@@ -74,6 +76,7 @@ internal sealed class SidecarCommand
         _accessLog = Text("--access-log", "stdout", "stdout, none, or FILE (opened again at SIGHUP).");
         _logLevel = Text("--log-level", "info", "debug, info, warn or error, on standard error.");
         _drainTimeout = Text("--drain-timeout", "25s", "How long open work may take to finish after SIGTERM: 500ms, 25s, 2m.");
+        _memoryBudget = Text("--memory-budget", null, "SIZE such as 64Mi or 1Gi: what may be held of peers' data; above it new requests and opaque connections are refused (OM). Default: a quarter of the cgroup's memory limit, at most 1Gi.");
         _appProbes = Many("--app-probe", "NAME=PORT/path, NAME=grpc:PORT or NAME=tcp:PORT: what /app-health/NAME asks the application; may be given several times.");
 
         var files = new Argument<string[]>("FILE") { Description = "Files or directories of documents.", Arity = ArgumentArity.OneOrMore };
@@ -82,7 +85,7 @@ internal sealed class SidecarCommand
         Root = new RootCommand("MeshProxy's data plane: a sidecar of a mesh (--control) or a gateway that runs alone (--config). Every flag can also be given as MESHPROXY_<FLAG>.")
         {
             _config, _control, _joinTokenFile, _namespace, _serviceAccount, _name, _labels, _appPorts, _locality, _weight, _address, _upstreams, _gateway,
-            _outbound, _inbound, _admin, _metrics, _stateDirectory, _mutualTls, _egress, _accessLog, _logLevel, _drainTimeout, _appProbes, validate,
+            _outbound, _inbound, _admin, _metrics, _stateDirectory, _mutualTls, _egress, _accessLog, _logLevel, _drainTimeout, _memoryBudget, _appProbes, validate,
         };
         Root.SetAction(async (parsed, _) =>
         {
@@ -129,6 +132,7 @@ internal sealed class SidecarCommand
             LogLevel = OneOf(parsed, _logLevel, errors,
                 ("info", LogLevel.Information), ("debug", LogLevel.Debug), ("warn", LogLevel.Warning), ("error", LogLevel.Error)),
             DrainTimeout = ReadDuration(parsed, _drainTimeout, errors),
+            MemoryBudgetBytes = ReadMemoryBudget(parsed, errors),
             AppProbes = ReadAll(parsed, _appProbes, errors, "NAME=PORT/path, NAME=grpc:PORT or NAME=tcp:PORT", text => AppProbe.TryParse(text, out var probe) ? probe : null),
             Upstreams = ReadAll(parsed, _upstreams, errors, "SERVICE=PORT",
                 text => TryPair(text, out var name, out var port) && TryPort(port, zero: true, out var number) ? new UpstreamListenerOptions(name, number) : null),
@@ -156,6 +160,29 @@ internal sealed class SidecarCommand
         };
         duration = read ?? default;
         return read is not null;
+    }
+
+    /// <summary>Reads "65536", "512Ki", "64Mi" or "1Gi", in bytes: Kubernetes' quantities with binary suffixes.</summary>
+    internal static bool TrySize(string text, out long bytes)
+    {
+        bytes = 0;
+        var digits = text.AsSpan().IndexOfAnyExceptInRange('0', '9');
+        digits = digits < 0 ? text.Length : digits;
+        int? shift = text[digits..] switch
+        {
+            "" => 0,
+            "Ki" => 10,
+            "Mi" => 20,
+            "Gi" => 30,
+            _ => null,
+        };
+        if (shift is null || !long.TryParse(text.AsSpan(0, digits), NumberStyles.None, CultureInfo.InvariantCulture, out var number) || number > long.MaxValue >> shift)
+        {
+            return false;
+        }
+
+        bytes = number << shift.Value;
+        return true;
     }
 
     private static Option<string?> Text(string name, string? defaultValue, string description) => new(name)
@@ -306,6 +333,25 @@ internal sealed class SidecarCommand
         }
 
         return duration;
+    }
+
+    private long ReadMemoryBudget(ParseResult parsed, List<string> errors)
+    {
+        if (Value(parsed, _memoryBudget) is not { } text)
+        {
+            return MemoryBudget.DefaultBytes;
+        }
+
+        if (!TrySize(text, out var bytes) || bytes < MemoryBudget.LeastBytes)
+        {
+            errors.Add($"{_memoryBudget.Name}: '{text}' is no size of at least 1Mi, such as 64Mi or 1Gi.");
+        }
+        else if (bytes > MemoryBudget.AvailableBytes)
+        {
+            errors.Add($"{_memoryBudget.Name}: '{text}' is more than this process may use: {MemoryBudget.AvailableBytes >> 20}Mi, of a cgroup's limit three quarters.");
+        }
+
+        return bytes;
     }
 
     private T OneOf<T>(ParseResult parsed, Option<string?> option, List<string> errors, params (string Word, T Value)[] choices)

@@ -1,5 +1,6 @@
 using System.Net;
 using MeshProxy.DataPlane;
+using MeshProxy.DataPlane.Transport;
 using MeshProxy.Model.Config;
 using Microsoft.Extensions.Logging;
 
@@ -43,6 +44,9 @@ internal sealed record SidecarOptions
 
     /// <summary>How long open work may take to finish after SIGTERM.</summary>
     public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromSeconds(25);
+
+    /// <summary>What may be held of peers' data, in bytes.</summary>
+    public long MemoryBudgetBytes { get; init; } = MemoryBudget.DefaultBytes;
 
     /// <summary>The application's probes.</summary>
     public IReadOnlyList<AppProbe> AppProbes { get; init; } = [];

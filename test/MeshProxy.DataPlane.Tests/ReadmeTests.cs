@@ -34,6 +34,7 @@ internal sealed partial class ReadmeTests
         ReadmeLimits.Add(limits, typeof(ClientHello), "LongestBytes");
         ReadmeLimits.Add(limits, typeof(SocketSplice), "MaxPipes", "PipeBytes");
         ReadmeLimits.Add(limits, typeof(ReplayBuffer), "MaxBytes");
+        ReadmeLimits.Add(limits, typeof(MemoryBudget), "LargestDefaultBytes", "LeastBytes", "ResumePercent");
         ReadmeLimits.Add(limits, typeof(RetryBudget), "WindowSeconds", "MinimumPerSecond", "RequestsPerRetry");
         ReadmeLimits.Add(limits, typeof(FailureField), "MaxDetail");
         ReadmeLimits.Add(limits, typeof(LocalHttpServer), "MaxConnections");

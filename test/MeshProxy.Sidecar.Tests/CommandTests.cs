@@ -1,4 +1,5 @@
 using System.Net;
+using MeshProxy.DataPlane.Transport;
 using Microsoft.Extensions.Logging;
 
 namespace MeshProxy.Sidecar.Tests;
@@ -20,6 +21,7 @@ internal sealed class CommandTests
             Assert.That(options.Metrics!.Port, Is.EqualTo(15020));
             Assert.That(options.DrainTimeout, Is.EqualTo(TimeSpan.FromSeconds(25)));
             Assert.That(options.AccessLog, Is.EqualTo("stdout"));
+            Assert.That(options.MemoryBudgetBytes, Is.EqualTo(MemoryBudget.DefaultBytes));
             Assert.That(options.AllowEgress, Is.False);
         });
     }
@@ -29,7 +31,7 @@ internal sealed class CommandTests
     {
         var options = Read(Mesh + " --join-token-file t --label app=pay --label v=1 --app-port http=8080 --locality eu/a --weight 3 --address 10.0.0.1"
             + " --upstream ledger-db=5432 --upstream x.other:81=0 --gateway edge --outbound off --inbound 0 --admin 127.0.0.1:0 --metrics [::1]:9 --state-dir s"
-            + " --mtls permissive --egress allow --access-log none --log-level debug --drain-timeout 1500ms --app-probe live=8080/healthz --app-probe g=grpc:9 --app-probe t=tcp:7");
+            + " --mtls permissive --egress allow --access-log none --log-level debug --drain-timeout 1500ms --memory-budget 64Mi --app-probe live=8080/healthz --app-probe g=grpc:9 --app-probe t=tcp:7");
         var mesh = options.Mesh!;
         Assert.Multiple(() =>
         {
@@ -44,6 +46,7 @@ internal sealed class CommandTests
             Assert.That(options.Upstreams.Select(upstream => (upstream.Service, upstream.LocalPort)), Is.EqualTo(new[] { ("ledger-db", 5432), ("x.other:81", 0) }));
             Assert.That(options.LogLevel, Is.EqualTo(LogLevel.Debug));
             Assert.That(options.DrainTimeout, Is.EqualTo(TimeSpan.FromMilliseconds(1500)));
+            Assert.That(options.MemoryBudgetBytes, Is.EqualTo(64 << 20));
             Assert.That(options.AppProbes, Is.EqualTo(new[]
             {
                 new AppProbe("live", AppProbeKind.Http, 8080, "/healthz"), new AppProbe("g", AppProbeKind.Grpc, 9, "/"), new AppProbe("t", AppProbeKind.Tcp, 7, "/"),
@@ -71,6 +74,13 @@ internal sealed class CommandTests
     [TestCase("--config a --admin 99999", "--admin")]
     [TestCase("--config a --outbound 0.0.0.0:1", "--outbound")]
     [TestCase("--config a --drain-timeout 25", "--drain-timeout")]
+    [TestCase("--config a --memory-budget 0", "--memory-budget: '0' is no size of at least 1Mi")]
+    [TestCase("--config a --memory-budget 1023Ki", "at least 1Mi")]
+    [TestCase("--config a --memory-budget 64MB", "such as 64Mi or 1Gi")]
+    [TestCase("--config a --memory-budget 1.5Gi", "'1.5Gi' is no size")]
+    [TestCase("--config a --memory-budget Mi", "'Mi' is no size")]
+    [TestCase("--config a --memory-budget 99999999999Gi", "is no size")]
+    [TestCase("--config a --memory-budget 1000000Gi", "'1000000Gi' is more than this process may use: ")]
     [TestCase("--config a --mtls maybe", "strict, permissive")]
     [TestCase("--config a --upstream db", "--upstream")]
     [TestCase("--config a --app-probe live=/x", "--app-probe")]
@@ -82,6 +92,13 @@ internal sealed class CommandTests
         Assert.That(options, Is.Null);
         Assert.That(string.Join('\n', errors), Does.Contain(expected));
     }
+
+    [TestCase("1048576", 1L << 20)]
+    [TestCase("1024Ki", 1L << 20)]
+    [TestCase("1Mi", 1L << 20)]
+    [TestCase("1Gi", 1L << 30)]
+    public void SizesAreQuantitiesWithBinarySuffixes(string text, long bytes) =>
+        Assert.That(Read("", new Dictionary<string, string> { ["MESHPROXY_CONFIG"] = "a", ["MESHPROXY_MEMORY_BUDGET"] = text }).MemoryBudgetBytes, Is.EqualTo(bytes));
 
     [TestCase("ledger-db", "shop/ledger-db")]
     [TestCase("ledger-db:5432", "shop/ledger-db")]

@@ -13,7 +13,7 @@ namespace MeshProxy.DataPlane.Clusters;
 
 /// <summary>What every cluster of a data plane shares.</summary>
 internal sealed record ClusterServices(
-    UpstreamConnector Connector, ITrustView? Trust, TrustDomain? TrustDomain, Meters Meters, TimeProvider Time, Random Random);
+    UpstreamConnector Connector, ITrustView? Trust, TrustDomain? TrustDomain, Meters Meters, TimeProvider Time, Random Random, Func<bool>? IsMemoryShort = null);
 
 /// <summary>
 /// A live group of endpoints: its circuit breaker, its balancer, its endpoints' pools. Snapshots come and go, it stays as long as one names it. How it is dialed
@@ -204,6 +204,6 @@ internal sealed class Cluster
             IdleTimeout = _idleTimeout,
             KeepAlive = key.IsMesh,
         };
-        return new UpstreamPool(key, _services.Connector, options, CircuitBreaker, Meters, _services.Time, (uint)_services.Random.Next());
+        return new UpstreamPool(key, _services.Connector, options, CircuitBreaker, Meters, _services.Time, (uint)_services.Random.Next(), _services.IsMemoryShort);
     }
 }

@@ -20,12 +20,17 @@ internal readonly record struct RouteDecision(RouteMatch Match, Failure Failure,
 }
 
 /// <summary>What every forwarder of a data plane shares.</summary>
-internal sealed record ForwardingServices(ProxyTelemetry Telemetry, TimeProvider Time, RequestIdSource RequestIds, ForwardingLimits Limits, ILogger Log)
+internal sealed record ForwardingServices(ProxyTelemetry Telemetry, TimeProvider Time, RequestIdSource RequestIds, ForwardingLimits Limits, MemoryBudget Memory, ILogger Log)
 {
     private readonly RoundClock _clock = new(Time);
 
     /// <summary>Where copies of requests go out.</summary>
     public MirrorSender Mirrors { get; } = new(Time, new MirrorLimits());
+
+    /// <summary>Why nothing new is taken now; no failure while it is.</summary>
+    public Failure Overload => Memory.IsExhausted
+        ? new Failure(FailureCause.Overloaded, FailureStage.Downstream, RetrySafety.Never, Initiator.Us, "memory_budget: buffers hold more than this proxy may; meshproxy_buffered_bytes tells how much")
+        : default;
 
     /// <summary>Milliseconds of the monotonic clock: what deadlines are counted in.</summary>
     public long NowMilliseconds => _clock.Milliseconds;

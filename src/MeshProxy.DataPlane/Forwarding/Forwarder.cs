@@ -13,6 +13,7 @@ namespace MeshProxy.DataPlane.Forwarding;
 /// <summary>
 /// Carries one exchange from the downstream to an endpoint and back: the only retry loop of the proxy.
 /// <code>
+/// 0 admit      nothing new while the process holds more than its memory budget
 /// 1 route      one snapshot, admission (normal path, fields of hops and edges), one match; an unknown destination is asked of the control plane once
 /// 2 prepare    filters of the route, deadlines
 /// 3 attempts   permit (circuit breaker) -> endpoint (balancer) -> lease (pool) -> request out -> response head
@@ -114,8 +115,8 @@ internal sealed partial class Forwarder : IExchangeObserver
         Begin();
         var request = _downstream.Request;
 
-        // 1 route
-        var decision = _connection.Route(request, _record);
+        // 0 admit, 1 route
+        var decision = _services.Overload is { IsFailure: true } overload ? new RouteDecision(default, overload) : _connection.Route(request, _record);
         if (decision.MayBeDemanded && await _connection.DemandAsync(request))
         {
             decision = _connection.Route(request, _record);

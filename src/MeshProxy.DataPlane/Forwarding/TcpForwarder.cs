@@ -99,6 +99,12 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
 
         _record!.Service = cluster.ServiceName;
         _record.Cluster = cluster.Name;
+        if (services.Overload is { IsFailure: true } overload)
+        {
+            downstream.Abort(new ConnectionAbortedException(overload.Detail));
+            return overload;
+        }
+
         if (!cluster.CircuitBreaker.TryEnter())
         {
             downstream.Abort(new ConnectionAbortedException("circuit breaker"));

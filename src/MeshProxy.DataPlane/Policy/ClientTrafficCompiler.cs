@@ -16,10 +16,19 @@ internal sealed class ClientTrafficCompiler
     /// <param name="time">The clock.</param>
     /// <param name="onError">Told why HTTP/2 connections end by an error.</param>
     /// <param name="onAbuse">Told what the guards of HTTP/2 connections act on.</param>
-    public ClientTrafficCompiler(TimeProvider time, Http2ErrorReporter? onError = null, Action<string>? onAbuse = null)
+    /// <param name="isMemoryShort">Whether HTTP/2 windows may not grow.</param>
+    public ClientTrafficCompiler(TimeProvider time, Http2ErrorReporter? onError = null, Action<string>? onAbuse = null, Func<bool>? isMemoryShort = null)
     {
         _http = new Http1ServerOptions { Date = new DateField(time) };
-        _mesh = new Http2Options { Limits = Http2Limits.Mesh, TimeProvider = time, Date = _http.Date, OnError = onError, OnAbuse = onAbuse };
+        _mesh = new Http2Options
+        {
+            Limits = Http2Limits.Mesh,
+            TimeProvider = time,
+            Date = _http.Date,
+            OnError = onError,
+            OnAbuse = onAbuse,
+            IsMemoryShort = isMemoryShort,
+        };
         _defaults = [.. Enum.GetValues<Direction>().Select(direction => Make(ClientTrafficConfig.Default, direction))];
     }
 

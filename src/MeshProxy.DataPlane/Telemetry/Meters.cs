@@ -62,6 +62,8 @@ public sealed class Meters
     private readonly Counter _logDropped;
     private readonly Gauge _controlConnected;
     private readonly Gauge _seriesOverflow;
+    private readonly Gauge _bufferedBytes;
+    private readonly Gauge _memoryBudget;
     private readonly Gauge _residentBytes;
     private readonly Counter _cpuSeconds;
     private readonly Counter _allocatedBytes;
@@ -69,6 +71,7 @@ public sealed class Meters
     private string? _revision;
     private Func<long>? _accessLogDropped;
     private Func<long>? _ownLogDropped;
+    private Func<long>? _buffered;
     private bool _overflowed;
 
     /// <summary>Makes the registry.</summary>
@@ -110,6 +113,8 @@ public sealed class Meters
         _logDropped = factory.CreateCounter("meshproxy_log_dropped_total", "Log records that a slow or failing sink cost.", "log");
         _controlConnected = factory.CreateGauge("meshproxy_control_connected", "1 while the control plane's stream is up.");
         _seriesOverflow = factory.CreateGauge("meshproxy_series_overflow", "1 when series share the overflow label because there are too many.");
+        _bufferedBytes = factory.CreateGauge("meshproxy_buffered_bytes", "Memory that holds peers' data now.");
+        _memoryBudget = factory.CreateGauge("meshproxy_memory_budget_bytes", "Memory that may hold peers' data.");
         _residentBytes = factory.CreateGauge("process_resident_memory_bytes", "Resident memory of the process.");
         _cpuSeconds = factory.CreateCounter("process_cpu_seconds_total", "User and system time of the process.");
         _allocatedBytes = factory.CreateCounter("meshproxy_allocated_bytes_total", "Managed memory ever allocated.");
@@ -136,6 +141,15 @@ public sealed class Meters
     {
         _accessLogDropped = accessLogDropped ?? _accessLogDropped;
         _ownLogDropped = ownLogDropped ?? _ownLogDropped;
+    }
+
+    /// <summary>Where the memory that holds peers' data is read from at each scrape.</summary>
+    /// <param name="buffered">Reads what is held, in bytes.</param>
+    /// <param name="budget">What may be held, in bytes.</param>
+    public void WatchMemory(Func<long> buffered, long budget)
+    {
+        _buffered = buffered;
+        _memoryBudget.Set(budget);
     }
 
     /// <summary>A configuration was put in force.</summary>
@@ -361,6 +375,7 @@ public sealed class Meters
 
             _seriesOverflow.Set(_overflowed ? 1 : 0);
             _allocatedBytes.IncTo(GC.GetTotalAllocatedBytes(precise: false));
+            _bufferedBytes.Set(_buffered?.Invoke() ?? 0);
             _residentBytes.Set(Environment.WorkingSet);
             _cpuSeconds.IncTo(Environment.CpuUsage.TotalTime.TotalSeconds);
         }

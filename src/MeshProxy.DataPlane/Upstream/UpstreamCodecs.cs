@@ -11,11 +11,12 @@ internal static class UpstreamCodecs
         Limits = Http1Limits.Default with { IdleTimeout = options.IdleTimeout },
     };
 
-    public static Http2Options Http2(UpstreamPoolOptions options, TimeProvider time, Action<string> onAbuse) => new()
+    public static Http2Options Http2(UpstreamPoolOptions options, TimeProvider time, Action<string> onAbuse, Func<bool>? isMemoryShort) => new()
     {
         Limits = Http2Limits.Mesh with { IdleTimeout = options.Http2IdleTimeout },
         TimeProvider = time,
         OnAbuse = onAbuse,
+        IsMemoryShort = isMemoryShort,
         PingAfterSilence = options.KeepAlive ? TimeSpan.FromSeconds(1) : null,
         PingOnReuseAfter = TimeSpan.FromSeconds(1),
     };

@@ -96,7 +96,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     private bool _retired;
 
     public UpstreamPool(
-        PoolKey key, UpstreamConnector connector, UpstreamPoolOptions options, IUpstreamLimits limits, ClusterMeters meters, TimeProvider time, uint seed)
+        PoolKey key, UpstreamConnector connector, UpstreamPoolOptions options, IUpstreamLimits limits, ClusterMeters meters, TimeProvider time, uint seed, Func<bool>? isMemoryShort = null)
     {
         Key = key;
         _connector = connector;
@@ -106,7 +106,7 @@ internal sealed class UpstreamPool : IClientConnectionObserver
         _time = time;
         _ages = new ConnectionAges(seed);
         _http1Options = UpstreamCodecs.Http1(options);
-        _http2Options = UpstreamCodecs.Http2(options, time, meters.OnHttp2Abuse);
+        _http2Options = UpstreamCodecs.Http2(options, time, meters.OnHttp2Abuse, isMemoryShort);
         _multiplexes = key.Version != HttpProtocolVersion.Http11;
     }
 

@@ -68,12 +68,13 @@ internal sealed class Mesh : IAsyncDisposable
         string account = "payments",
         bool tcp = false,
         TimeProvider? time = null,
-        CircuitBreakerConfig? circuitBreaker = null)
+        CircuitBreakerConfig? circuitBreaker = null,
+        ProxyServerOptions? inbound = null)
     {
-        var inbound = await TestProxy.StartAsync(Serving(application, protocol), Inbound(), server ?? await TestProxy.IdentityAsync(ca, "payments"), time);
+        var serving = await TestProxy.StartAsync(Serving(application, protocol), inbound ?? Inbound(), server ?? await TestProxy.IdentityAsync(ca, "payments"), time);
         var outbound = await TestProxy.StartAsync(
-            Calling(application, inbound.EndPoint("inbound").Port, protocol, account, circuitBreaker), Outbound(tcp ? 0 : null), client ?? await TestProxy.IdentityAsync(ca, "checkout"), time);
-        return new Mesh(outbound, inbound);
+            Calling(application, serving.EndPoint("inbound").Port, protocol, account, circuitBreaker), Outbound(tcp ? 0 : null), client ?? await TestProxy.IdentityAsync(ca, "checkout"), time);
+        return new Mesh(outbound, serving);
     }
 
     public async ValueTask DisposeAsync()
