@@ -147,6 +147,47 @@ internal sealed class FaultTests
     }
 
     [Test]
+    [CancelAfter(90_000)]
+    public async Task Readers_that_use_up_the_memory_budget_cost_new_requests_and_no_metrics()
+    {
+        const int Readers = 32;
+        await using var app = await TestApp.StartAsync();
+        using var directory = new TemporaryDirectory();
+        var port = FreePorts.Take();
+        var file = directory.Write("gateway.yaml", Documents.HttpGateway(port) + Documents.Route("web") + Documents.Static("web", app.Http1Port));
+        await using var gateway = await Proxy.StartGatewayAsync(file, "--memory-budget", "1Mi");
+        using var http = Via.Http(port);
+        Assert.That(await http.GetStringAsync("http://shop.example/hello"), Is.EqualTo("hello from app"));
+        var stalled = new List<Stream>();
+        for (var i = 0; i < Readers; i++)
+        {
+            var reader = await Via.TcpAsync(port);
+            stalled.Add(reader);
+
+            // Of no declared length: the kernel does not move it past the proxy.
+            await reader.WriteAsync(Encoding.ASCII.GetBytes($"GET /bytes/{1L << 30}?chunked HTTP/1.1\r\nHost: shop.example\r\n\r\n"));
+        }
+
+        await Eventually.IsTrueAsync(async () => await AskAsync() is (503, var text) && text.StartsWith("503 OM: ", StringComparison.Ordinal), "new requests are refused");
+        Assert.That(await gateway.StatusOfAsync("/livez"), Is.EqualTo(200));
+        Assert.That(await gateway.StatusOfAsync("/readyz"), Is.EqualTo(200));
+        Assert.That(await gateway.MetricsTextAsync(), Does.Contain("meshproxy_memory_budget_bytes 1048576").And.Contain("flag=\"OM\""));
+        Assert.That(await gateway.AdminTextAsync("/connections"), Does.Contain("127.0.0.1"));
+        foreach (var reader in stalled)
+        {
+            await reader.DisposeAsync();
+        }
+
+        await Eventually.IsTrueAsync(async () => await AskAsync() is (200, "hello from app"), "they are served again");
+
+        async Task<(int Status, string Text)> AskAsync()
+        {
+            using var response = await http.GetAsync("http://shop.example/hello");
+            return ((int)response.StatusCode, await response.Content.ReadAsStringAsync());
+        }
+    }
+
+    [Test]
     [NonParallelizable]
     [CancelAfter(180_000)]
     public async Task A_stalled_reader_stops_the_writer_behind_two_sidecars()

@@ -127,7 +127,7 @@ internal sealed class TestApp : IAsyncDisposable
         });
         application.MapGet("/bytes/{count:long}", async (HttpContext context, long count) =>
         {
-            context.Response.ContentLength = count;
+            context.Response.ContentLength = context.Request.Query.ContainsKey("chunked") ? null : count;
             var block = new byte[64 * 1024];
             block.AsSpan().Fill((byte)'x');
             for (var left = count; left > 0; left -= block.Length)
