@@ -30,6 +30,9 @@ internal sealed class Cluster
     private volatile IBalancer _balancer;
     private EndpointSetConfig? _set;
 
+    // Pools of endpoints that are no more, until their last connection has closed.
+    private ImmutableArray<UpstreamPool> _leaving = [];
+
     /// <summary>Makes a cluster without endpoints.</summary>
     /// <param name="config">How it is dialed.</param>
     /// <param name="services">What clusters share.</param>
@@ -66,6 +69,18 @@ internal sealed class Cluster
     public ClusterMeters Meters { get; }
 
     public IReadOnlyList<ClusterEndpoint> Endpoints => _endpoints;
+
+    /// <summary>Whether it was retired and its last connection has closed.</summary>
+    public bool IsGone
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _endpoints.Length == 0 && _leaving.IsEmpty;
+            }
+        }
+    }
 
     /// <summary>An eligible endpoint, other than the one tried before when there is another.</summary>
     public ClusterEndpoint? Pick(ClusterEndpoint? tried) => _balancer.Pick(tried);
@@ -117,6 +132,17 @@ internal sealed class Cluster
         {
             endpoint.Pool.OnTick(nowMilliseconds);
         }
+
+        ImmutableArray<UpstreamPool> leaving;
+        lock (_gate)
+        {
+            _leaving = leaving = _leaving.RemoveAll(static pool => pool.IsEmpty);
+        }
+
+        foreach (var pool in leaving)
+        {
+            pool.OnTick(nowMilliseconds);
+        }
     }
 
     /// <summary>The key under which connections to an endpoint are made now.</summary>
@@ -147,19 +173,26 @@ internal sealed class Cluster
         _ => HttpProtocolVersion.Http11,
     };
 
-    // Outside the lock: whoever waits in a pool goes on inside this call.
-    private static void Retire(List<ClusterEndpoint> gone, bool revoked = false)
+    private void Retire(List<ClusterEndpoint> gone, bool revoked = false)
     {
+        ImmutableArray<UpstreamPool> leaving;
+        lock (_gate)
+        {
+            _leaving = leaving = [.. _leaving, .. gone.Select(endpoint => endpoint.Pool)];
+        }
+
+        // Outside the lock: whoever waits in a pool goes on inside these calls.
+        if (revoked)
+        {
+            foreach (var pool in leaving.Where(pool => pool.Key.IsMesh))
+            {
+                pool.Abort(ConnectionCloseReason.Revoked);
+            }
+        }
+
         foreach (var endpoint in gone)
         {
-            if (revoked)
-            {
-                endpoint.Pool.Abort(ConnectionCloseReason.Revoked);
-            }
-            else
-            {
-                endpoint.Pool.Retire(ConnectionCloseReason.Drain);
-            }
+            endpoint.Pool.Retire(ConnectionCloseReason.Drain);
         }
     }
 

@@ -22,6 +22,7 @@ internal sealed class ClusterStore(ClusterServices services, string applicationA
     private readonly ConcurrentDictionary<ClusterId, ImmutableArray<Cluster>> _clusters = new();
     private readonly ConcurrentDictionary<(ClusterId Service, int LocalPort, AppProtocol Protocol), Cluster> _local = new();
     private readonly ConcurrentQueue<(Cluster Cluster, long At)> _dropped = new();
+    private readonly ConcurrentQueue<Cluster> _leaving = new();
 
     /// <summary>From the data plane's source of randomness.</summary>
     public int NextRandom() => services.Random.Next();
@@ -108,7 +109,7 @@ internal sealed class ClusterStore(ClusterServices services, string applicationA
             cluster.OnTrustChanged(removed);
         }
 
-        foreach (var (cluster, _) in _dropped)
+        foreach (var cluster in _dropped.Select(dropped => dropped.Cluster).Concat(_leaving))
         {
             cluster.OnTrustChanged(removed);
         }
@@ -129,6 +130,20 @@ internal sealed class ClusterStore(ClusterServices services, string applicationA
             cluster.OnTick(nowMilliseconds);
         }
 
+        foreach (var (cluster, _) in _dropped)
+        {
+            cluster.OnTick(nowMilliseconds);
+        }
+
+        for (var i = _leaving.Count; i > 0 && _leaving.TryDequeue(out var cluster); i--)
+        {
+            cluster.OnTick(nowMilliseconds);
+            if (!cluster.IsGone)
+            {
+                _leaving.Enqueue(cluster);
+            }
+        }
+
         RetireDropped(nowMilliseconds - GraceMilliseconds);
     }
 
@@ -138,6 +153,7 @@ internal sealed class ClusterStore(ClusterServices services, string applicationA
         while (_dropped.TryPeek(out var oldest) && oldest.At <= droppedUpTo && _dropped.TryDequeue(out oldest))
         {
             oldest.Cluster.Retire();
+            _leaving.Enqueue(oldest.Cluster);
         }
     }
 }

@@ -118,6 +118,9 @@ internal sealed class UpstreamPool : IClientConnectionObserver
     /// <summary>Connections that can be leased from.</summary>
     public int ConnectionCount => _connections.Length;
 
+    /// <summary>Whether it has no connection, and none is being dialed.</summary>
+    public bool IsEmpty => _live.IsEmpty && Volatile.Read(ref _dialing) == 0;
+
     /// <summary>Leases an exchange: at once when there is a place, else when the first connection has one. With false,
     /// <see cref="LeaseWaiter.Failure"/> tells why.</summary>
     public ValueTask<bool> AcquireAsync(LeaseWaiter waiter)

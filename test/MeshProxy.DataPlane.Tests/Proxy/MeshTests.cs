@@ -267,6 +267,26 @@ internal sealed class MeshTests
     }
 
     [Test]
+    public async Task A_trusted_root_that_is_removed_ends_also_connections_to_endpoints_that_are_no_more()
+    {
+        var reached = new TaskCompletionSource();
+        await using var app = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.ReadRequestAsync();
+            reached.SetResult();
+            await wire.ReadToEndAsync();
+        });
+        var client = await TestProxy.IdentityAsync(_ca, "checkout");
+        await using var mesh = await Mesh.StartAsync(_ca, app.EndPoint, client: client);
+        var asking = mesh.Client.GetAsync(host: "payments", listener: "outbound");
+        await reached.Task.WaitAsync(Wire.Patience);
+        mesh.Client.Server.ApplyEndpoints([new EndpointSetConfig(Configs.Id("payments"), [])]);
+        using var stranger = new TestCa();
+        client.Update(TrustBundle.FromPem(TrustDomain.Parse("mesh.local"), stranger.RootPem));
+        Assert.That((await asking).Flag, Is.EqualTo("LR"));
+    }
+
+    [Test]
     public async Task Opaque_bytes_flow_both_ways_with_half_close_and_the_server_may_speak_first()
     {
         await using var app = new ScriptedServer(async (wire, _) =>

@@ -131,6 +131,46 @@ internal sealed class PoolTests
         Assert.That(ofOne, Is.EqualTo(Requests / 2), "that it takes no second connection, which nobody needs, is no reason to ask the other one");
     }
 
+    [TestCase(false)]
+    [TestCase(true)]
+    public async Task A_connection_of_an_endpoint_that_is_no_more_is_still_judged_by_the_tick(bool whole)
+    {
+        var time = new ManualTime();
+        var reached = new TaskCompletionSource();
+        var ended = new TaskCompletionSource<bool>();
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.ReadRequestAsync();
+            await wire.SendAsync("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhal");
+            reached.SetResult();
+            ended.SetResult(await wire.EndsWithResetAsync());
+        });
+        var config = Configs.Gateway(Configs.Cluster(), server.EndPoint);
+        var patient = new ClientTrafficConfig { Timeouts = new() { StreamIdle = TimeSpan.FromHours(1) } };
+        config = config with { Listeners = [config.Listeners[0] with { ClientTraffic = patient }] };
+        await using var proxy = await TestProxy.StartAsync(config, time: time);
+        var asking = proxy.SendAsync("GET / HTTP/1.1\r\nHost: a\r\n\r\n").ContinueWith(_ => { }, TaskScheduler.Default);
+        await reached.Task.WaitAsync(Wire.Patience);
+        if (whole)
+        {
+            // No snapshot names the cluster any more.
+            Assert.That(proxy.Server.Apply(new ProxyConfig { Revision = "2" }), Is.Empty);
+        }
+        else
+        {
+            proxy.Server.ApplyEndpoints([new EndpointSetConfig(Configs.Id("payments"), [])]);
+        }
+
+        for (var minutes = 0; minutes < 60 && !ended.Task.IsCompleted; minutes++)
+        {
+            time.Advance(TimeSpan.FromMinutes(1));
+            await Task.WhenAny(ended.Task, Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System));
+        }
+
+        Assert.That(ended.Task.IsCompleted, "by the codec's own limit");
+        await asking;
+    }
+
     [Test]
     public async Task A_request_whose_dial_fails_is_answered_while_the_connections_that_there_are_stay_busy()
     {
