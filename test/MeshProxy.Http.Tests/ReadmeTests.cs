@@ -5,7 +5,7 @@ namespace MeshProxy.Http.Tests;
 internal sealed class ReadmeTests
 {
     [Test]
-    public void EveryBufferStandsInTheReadmeWithItsBound() => ReadmeBuffers.Check("MeshProxy.Http", "UpgradeOffer.cs");
+    public void EveryBufferStandsInTheReadmeWithItsBound() => ReadmeBuffers.Check("MeshProxy.Http", "UpgradeOffer.cs", "DateField.cs");
 
     [Test]
     public void EveryLimitStandsInTheReadme() => ReadmeLimits.Check("MeshProxy.Http", ReadmeLimits.In(typeof(Http2Limits).Assembly));

@@ -19,7 +19,7 @@ internal sealed class Redirect(RedirectConfig config)
     /// <summary>The status of the answer.</summary>
     public int Status => config.Status;
 
-    /// <summary>Adds Location to the answer's fields.</summary>
+    /// <summary>Adds Location to the answer's fields. For a client that named no host (HTTP/1.0) it is a path alone (RFC 9110 section 10.2.2).</summary>
     /// <param name="request">What is redirected.</param>
     /// <param name="matchedPrefix">The length of the prefix that the rule matched.</param>
     /// <param name="answer">The answer's fields.</param>
@@ -31,14 +31,18 @@ internal sealed class Redirect(RedirectConfig config)
         var host = _hostname ?? Authorities.WithoutPort(request.Authority);
         var length = scheme.Length + 3 + host.Length + LongestPort + (_path?.MaxLength(request.Path) ?? request.Path.Length);
         var buffer = ArrayPool<byte>.Shared.Rent(length);
-        var end = Append(scheme, buffer, 0);
-        end = Append("://"u8, buffer, end);
-        end = Append(host, buffer, end);
+        var end = 0;
+        if (!host.IsEmpty)
+        {
+            end = Append(scheme, buffer, end);
+            end = Append("://"u8, buffer, end);
+            end = Append(host, buffer, end);
+        }
 
         // A port is told only where it is not what the scheme implies. One that is not set is what the new scheme implies; the listener's stands in the
         // configuration already. A client that came through a proxy has not dialed that one: its own stands in Host.
         var port = config.Port is { } set && !(isTold && config.IsListenerPort) ? set : _scheme is not null ? 0 : Authorities.PortOf(request.Authority);
-        if (port != 0 && port != (scheme.SequenceEqual("https"u8) ? 443 : 80))
+        if (!host.IsEmpty && port != 0 && port != (scheme.SequenceEqual("https"u8) ? 443 : 80))
         {
             buffer[end++] = (byte)':';
             Utf8Formatter.TryFormat(port, buffer.AsSpan(end), out var digits);

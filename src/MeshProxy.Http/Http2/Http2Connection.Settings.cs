@@ -25,13 +25,19 @@ internal sealed partial class Http2Connection
     /// <summary>Whether the peer announced to take a field section of that size (SETTINGS_MAX_HEADER_LIST_SIZE). Any thread.</summary>
     public bool PeerTakes(FieldMap trailers) => trailers.ListSize <= Volatile.Read(ref _peerMaxFieldListBytes);
 
-    /// <summary>As <see cref="PeerTakes(FieldMap)"/>.</summary>
-    public bool PeerTakes(ResponseHead head) => head.Fields.ListSize + StatusSize <= Volatile.Read(ref _peerMaxFieldListBytes);
+    /// <summary>As <see cref="PeerTakes(FieldMap)"/>, with the Date that is added to a head that <see cref="LacksDate"/>.</summary>
+    public bool PeerTakes(ResponseHead head) =>
+        head.Fields.ListSize + StatusSize + (LacksDate(head) ? DateSize : 0) <= Volatile.Read(ref _peerMaxFieldListBytes);
+
+    /// <summary>Whether a Date is to be added before the head is sent.</summary>
+    public bool LacksDate(ResponseHead head) => Options.Date is not null && !head.IsInformational && !head.IsTunnel && !head.Fields.Contains(KnownField.Date);
 
     /// <summary>As <see cref="PeerTakes(FieldMap)"/>.</summary>
     public bool PeerTakes(RequestHead head) => head.Fields.ListSize + PseudoFieldsSize(head) <= Volatile.Read(ref _peerMaxFieldListBytes);
 
     private const int LineOverhead = 32;
+
+    private static int DateSize => LineOverhead + "date"u8.Length + DateField.Length;
 
     private static int StatusSize => LineOverhead + ":status"u8.Length + 3;
 

@@ -146,9 +146,9 @@ internal sealed class Http2ServerExchange : HttpServerExchange, IStreamOwner
     private bool Write(ResponseHead head, bool endStream, bool isFinal)
     {
         var connection = Stream.Connection;
-        if (isFinal && !head.IsTunnel && connection.Options.Date is { } date && !head.Fields.Contains(KnownField.Date))
+        if (isFinal && connection.LacksDate(head))
         {
-            head.Fields.Add(KnownField.Date, date.Value);
+            head.Fields.Add(KnownField.Date, connection.Options.Date!.Value);
         }
 
         if (!connection.PeerTakes(head))

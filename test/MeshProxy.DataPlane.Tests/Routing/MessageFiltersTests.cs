@@ -60,6 +60,8 @@ internal sealed class MessageFiltersTests
     [TestCase("http", "a.example", null, null, 80, "=/new", "http://a.example/new?x=1")]
     [TestCase("http", "a.example", null, null, 80, "/new", "http://a.example/new/bar?x=1")]
     [TestCase("http", "[::1]:8080", null, null, 8080, null, "http://[::1]:8080/foo/bar?x=1")]
+    [TestCase("http", "", null, null, 8080, "/new", "/new/bar?x=1")]
+    [TestCase("http", "", "https", "b.example", null, null, "https://b.example/foo/bar?x=1")]
     public void A_redirect_says_where_to(string scheme, string authority, string? newScheme, string? hostname, int? port, string? path, string expected)
     {
         var rewrite = path is null ? null : new PathRewriteConfig(path[0] != '=', path.TrimStart('='));

@@ -91,6 +91,29 @@ public sealed class PeerFieldListTests
         Assert.That(server.Peer.Receive().Single().Type, Is.EqualTo(Headers));
     }
 
+    [TestCase(0, true)]
+    [TestCase(-1, false)]
+    public void The_Date_that_is_added_counts(int over, bool isSent)
+    {
+        const int DateSize = 32 + 4 + 29;
+        var takes = false;
+        var server = new ServerUnderTest(
+            exchange =>
+            {
+                exchange.Response.Status = 404;
+                exchange.Response.EndsStream = true;
+                takes = exchange.Takes(exchange.Response);
+                exchange.WriteHead(exchange.Response);
+                return default;
+            },
+            new Http2Options { Date = new DateField(TimeProvider.System) });
+        server.Peer.Send(Settings, 0, 0, Setting(MaxHeaderListSize, StatusSize + DateSize + over));
+        server.Peer.Receive();
+        server.Request(1);
+        Assert.That(server.Peer.Receive().Single().Type, Is.EqualTo(isSent ? Headers : Reset));
+        Assert.That(takes, Is.EqualTo(isSent));
+    }
+
     [Test]
     public void Informational_heads_are_left_out_and_trailers_end_the_response()
     {
