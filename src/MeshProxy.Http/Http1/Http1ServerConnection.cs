@@ -142,7 +142,8 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
             }
             else if (_exchange.MustClose || !await DrainRequestAsync().ConfigureAwait(false))
             {
-                lingers = !_exchange.RequestComplete;
+                // In a drain the end is our idea: the client's next request may be on its way already.
+                lingers = !_exchange.RequestComplete || _isDraining;
                 reason = _isDraining ? DrainedWith : ConnectionCloseReason.NotReusable;
             }
             else

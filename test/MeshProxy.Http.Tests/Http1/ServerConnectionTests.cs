@@ -366,6 +366,7 @@ public sealed class ServerConnectionTests
         Assert.That(_run.IsCompleted, Is.False, "the grace begins with the drain");
         _client.Send(Get);
         Assert.That(_client.Take(), Does.Contain("connection: close"));
+        _client.Close();
         Assert.That(_run.IsCompletedSuccessfully);
         Assert.That(_server.CloseReason, Is.EqualTo(ConnectionCloseReason.Drain));
 
@@ -495,6 +496,22 @@ public sealed class ServerConnectionTests
         Assert.That(_run.IsCompletedSuccessfully);
         Assert.That(_server.TotalExchanges, Is.EqualTo(1));
         Assert.That(_server.EndedAbruptly, Is.False);
+    }
+
+    [Test]
+    public void TheLastResponseOfADrainOutlivesTheNextRequest()
+    {
+        Start(Echo);
+        _server.Drain(ConnectionCloseReason.Drain);
+        _client.Send(Get);
+        Assert.That(_client.Take(), Does.EndWith("connection: close\r\n\r\nok"));
+        Assert.That(_client.HasEnded);
+        _client.Send(Get);
+        Assert.That(_run.IsCompleted, Is.False, "a reset for what the client has sent meanwhile would overtake the response");
+        _client.Close();
+        Assert.That(_run.IsCompletedSuccessfully);
+        Assert.That(_server.TotalExchanges, Is.EqualTo(1));
+        Assert.That(_server.CloseReason, Is.EqualTo(ConnectionCloseReason.Drain));
     }
 
     [Test]
