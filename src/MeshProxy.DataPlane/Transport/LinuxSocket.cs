@@ -8,6 +8,7 @@ namespace MeshProxy.DataPlane.Transport;
 internal static unsafe partial class LinuxSocket
 {
     public const int Again = 11;
+    public const int BrokenPipe = 32;
     public const int Interrupted = 4;
     public const int InProgress = 115;
     public const int AddressInUse = 98;

@@ -26,6 +26,9 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
 
     // True while the rest waits for room. Set before each call already, so that an event that tells of room at once finds it; it is settled under the gate.
     private volatile bool _sendBlocked;
+
+    // The kernel tells of a reset once: when a send has met it, reading ends as if the peer had closed in order. Then this is what the send met. Under the send gate.
+    private Exception? _sendFailure;
     private int _ended;
     private long _round;
     private int _receivesInRound;
@@ -91,7 +94,11 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
                 error = count < 0 ? LinuxSocket.LastError : 0;
             }
 
-            if (count >= 0)
+            if (count == 0 && CutOff() is { } cut)
+            {
+                Fail(cut);
+            }
+            else if (count >= 0)
             {
                 // Short: the kernel has no more, and tells when more comes. But a FIN that was told before is not told twice.
                 if (count == memory.Length || _peerHalfClosed)
@@ -101,8 +108,7 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
 
                 return (int)count;
             }
-
-            if (error == LinuxSocket.Interrupted)
+            else if (error == LinuxSocket.Interrupted)
             {
                 _readable = true;
             }
@@ -138,6 +144,12 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
             }
 
             var count = splice.Fill(_descriptor, most);
+            if (count == 0 && CutOff() is { } cut)
+            {
+                Fail(cut);
+                continue;
+            }
+
             if (count >= 0)
             {
                 // A count that is short says nothing: the pipe may have no place for more pieces.
@@ -387,6 +399,15 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
         }
     }
 
+    // Why an end that was read is none in order; null when it is. The gate waits for a send that is just meeting the reset, on another thread.
+    private Exception? CutOff()
+    {
+        lock (_sendGate)
+        {
+            return _sendFailure;
+        }
+    }
+
     private void BeginCall()
     {
         _sendBlocked = true;
@@ -407,9 +428,19 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
         }
 
         _sendBlocked = false;
+        if (error == LinuxSocket.Interrupted)
+        {
+            return null;
+        }
+
+        // A broken pipe is no such loss: the peer's FIN had come before its reset.
+        if (error != LinuxSocket.BrokenPipe)
+        {
+            _sendFailure = new ConnectionResetException($"The connection failed while sending ({Describe(error)}).");
+        }
 
         // The reader finds out by itself: what came before the reset may still be read, such as an early response.
-        return error == LinuxSocket.Interrupted ? null : writer.OnBroken();
+        return writer.OnBroken();
     }
 
     // Whoever waits to send hears of it by the event that comes with the failure, or from whoever called; never from here, where gates are held.

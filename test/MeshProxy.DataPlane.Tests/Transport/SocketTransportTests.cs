@@ -80,6 +80,35 @@ internal sealed class SocketTransportTests
         Assert.That(flushed.IsCompleted, Is.True);
     }
 
+    [TestCase(false)]
+    [TestCase(true)]
+    public async Task What_came_before_a_reset_is_read_after_a_flush_has_met_it_and_does_not_end_in_order(bool hasEnded)
+    {
+        await using var pair = await ConnectedPair.OpenAsync(Transport);
+        var reset = new TaskCompletionSource();
+        using var registration = pair.Connection.ConnectionClosed.Register(reset.SetResult);
+        await pair.Peer.SendAsync(new byte[100]);
+        if (hasEnded)
+        {
+            // Its direction is complete: what the reset takes is ours.
+            pair.Peer.Shutdown(SocketShutdown.Send);
+        }
+
+        pair.Peer.LingerState = new LingerOption(true, 0);
+        pair.Peer.Dispose();
+        await reset.Task.WaitAsync(Pipes.Patience);
+        Assert.That((await pair.Output.WriteAsync(new byte[10])).IsCompleted, Is.True);
+        await pair.Input.ReadExactlyAsync(100);
+        if (hasEnded)
+        {
+            Assert.That(await pair.Input.ReadToEndAsync(), Is.Empty);
+        }
+        else
+        {
+            await Assert.CatchAsync<ConnectionResetException>(async () => await pair.Input.ReadAsync());
+        }
+    }
+
     [Test]
     public async Task Disposing_with_unread_bytes_still_delivers_what_was_written()
     {
