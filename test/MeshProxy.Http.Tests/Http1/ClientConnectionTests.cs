@@ -165,6 +165,35 @@ public sealed class ClientConnectionTests
         Assert.That(_events.All, Is.EqualTo(new[] { "retired", "closed NotReusable" }));
     }
 
+    [TestCase(false)]
+    [TestCase(true)]
+    public void AnAnswerThatIsStillToBeReadWhenTheOutputBreaksIsDelivered(bool isReset)
+    {
+        var exchange = _client.TryOpenExchange()!;
+        Fill("POST");
+        Assert.That(exchange.WriteHead(_head));
+        Assert.That(exchange.FlushAsync().AsTask().Result);
+        _upstream.StopReading();
+        exchange.WriteBodyAsync(ServerConnectionTests.Bytes("abc"), false).AsTask();
+        exchange.FlushAsync().AsTask();
+        Assert.That(exchange.WriteBodyAsync(ServerConnectionTests.Bytes("abc"), true).AsTask().Result, Is.False);
+        Assert.That(exchange.End.Reason, Is.EqualTo(StreamResetReason.None));
+        _upstream.Send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
+        if (isReset)
+        {
+            _upstream.Break();
+        }
+        else
+        {
+            _upstream.Close();
+        }
+
+        Assert.That(ReadAll(exchange), Is.EqualTo("done"));
+        Assert.That(exchange.End.Reason, Is.EqualTo(StreamResetReason.None));
+        exchange.Complete();
+        Assert.That(_events.All, Is.EqualTo(new[] { "retired", "closed NotReusable" }));
+    }
+
     [Test]
     public void ACutOffUntilCloseBodyIsBroken()
     {

@@ -25,6 +25,9 @@ internal sealed class Peer(IDuplexPipe pipe)
 
     public void Close() => pipe.Output.Complete();
 
+    /// <summary>The other side's output breaks; what was sent to it can still be read.</summary>
+    public void StopReading() => pipe.Input.Complete();
+
     public void Break() => pipe.Output.Complete(new IOException("reset"));
 
     /// <summary>True once <see cref="Take"/> has seen the other side's FIN.</summary>
