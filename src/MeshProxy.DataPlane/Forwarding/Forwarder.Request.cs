@@ -65,12 +65,7 @@ internal sealed partial class Forwarder
         }
         else if (_pump is { } pump && _pumpRunning)
         {
-            if (!await pump.AttachAsync(upstream, _requestBody))
-            {
-                return false;
-            }
-
-            if (pump.IsComplete)
+            if (await pump.AttachAsync(upstream, _requestBody) && pump.IsComplete)
             {
                 OnRequestSent();
             }

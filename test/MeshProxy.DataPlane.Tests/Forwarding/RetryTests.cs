@@ -121,6 +121,43 @@ internal sealed class RetryTests
     }
 
     [Test]
+    public async Task An_answer_to_a_repeated_request_comes_though_it_takes_no_more_of_the_body()
+    {
+        var refused = new TaskCompletionSource();
+        var streams = 0;
+        async Task Serve(Wire wire, int _)
+        {
+            var isFirst = Interlocked.Increment(ref streams) == 1;
+
+            // Without a window the repeated body waits.
+            await (isFirst ? wire.AcceptHttp2Async() : wire.AcceptHttp2Async(0, 4, 0, 0, 0, 0));
+            var head = await wire.ReadFrameAsync(Frame.Headers);
+            if (isFirst)
+            {
+                await wire.ReadFrameAsync(Frame.Data);
+                await wire.SendFrameAsync(Frame.Reset, 0, head.Stream, 0, 0, 0, 7);
+                refused.SetResult();
+            }
+            else
+            {
+                await wire.SendFrameAsync(Frame.Headers, 5, head.Stream, Wire.Block((":status", "413")));
+                await wire.SendFrameAsync(Frame.Reset, 0, head.Stream, 0, 0, 0, 0);
+            }
+
+            await wire.ReadToEndAsync();
+        }
+
+        await using var one = new ScriptedServer(Serve);
+        await using var two = new ScriptedServer(Serve);
+        await using var proxy = await TestProxy.StartAsync(Configs.Gateway(Configs.Cluster(protocol: AppProtocol.Http2), one.EndPoint, two.EndPoint));
+        await using var client = await proxy.DialAsync();
+        await client.SendAsync("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
+        await refused.Task.WaitAsync(Wire.Patience);
+        Assert.That((await client.ReadResponseAsync()).Status, Is.EqualTo(413));
+        Assert.That(streams, Is.EqualTo(2));
+    }
+
+    [Test]
     public async Task A_body_longer_than_the_replay_buffer_is_not_sent_again()
     {
         var streams = 0;
