@@ -28,7 +28,7 @@ public abstract class HttpClientExchange : IHttpBodyWriter
     public abstract long Progress { get; }
 
     /// <summary>Copies body bytes out, waiting for window and buffer space.</summary>
-    /// <returns>False when the exchange has ended or the peer wants no more of the body (RST_STREAM NO_ERROR): read the response.</returns>
+    /// <returns>False when the exchange has ended, the peer wants no more of the body (RST_STREAM NO_ERROR), or the output has failed: read the response.</returns>
     public abstract ValueTask<bool> WriteBodyAsync(ReadOnlySequence<byte> data, bool endStream);
 
     /// <summary>Ends the request with trailer fields.</summary>

@@ -96,7 +96,7 @@ internal sealed class ConnectionWriter : FlushTarget
 
     /// <summary>True when a peer that asks and does not read has made us keep too many frames that wait for no room. Heads are no matter: their streams, or the
     /// handlers that wait for room behind them, are counted. Read without the lock: near enough.</summary>
-    public bool IsBacklogged => Volatile.Read(ref _replies) - Volatile.Read(ref _repliesFlushed) > _limits.MaxUnsentReplies;
+    public bool IsBacklogged => !Volatile.Read(ref _isBroken) && Volatile.Read(ref _replies) - Volatile.Read(ref _repliesFlushed) > _limits.MaxUnsentReplies;
 
     private bool HasRoom => _appended - _flushed < _limits.MaxUnsentBytes;
 
@@ -383,6 +383,13 @@ internal sealed class ConnectionWriter : FlushTarget
         Leave(stream);
         stream.HasPendingWrite = false;
         stream.PendingData = default;
+    }
+
+    /// <summary>Nothing of an open stream is sent any more: its writer goes on.</summary>
+    public void GiveUpWriting(Http2Stream stream)
+    {
+        Forget(stream);
+        CompleteWrite(stream, false);
     }
 
     /// <summary>Writes what windows and buffer space allow, in frames; the rest waits.</summary>

@@ -13,7 +13,7 @@ internal static class ExchangeStream
         Deferred deferred;
         lock (connection.Gate)
         {
-            if (!stream.State.CanSend || connection.IsClosed)
+            if (!stream.State.CanSend || connection.IsWriteEnded)
             {
                 return new ValueTask<bool>(false);
             }
@@ -38,7 +38,7 @@ internal static class ExchangeStream
         Deferred deferred;
         lock (connection.Gate)
         {
-            if (!stream.State.CanSend || connection.IsClosed)
+            if (!stream.State.CanSend || connection.IsWriteEnded)
             {
                 return false;
             }

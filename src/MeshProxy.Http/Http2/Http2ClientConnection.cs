@@ -70,7 +70,7 @@ public sealed class Http2ClientConnection : HttpClientConnection, IHttp2Role
     {
         lock (Engine.Gate)
         {
-            if (_isRetired || Engine.IsClosed || _reserved + Engine.OpenStreams >= Engine.PeerMaxStreams)
+            if (_isRetired || Engine.IsWriteEnded || _reserved + Engine.OpenStreams >= Engine.PeerMaxStreams)
             {
                 return null;
             }
@@ -200,6 +200,22 @@ public sealed class Http2ClientConnection : HttpClientConnection, IHttp2Role
         StopWhenUnused();
     }
 
+    void IHttp2Role.OnOutputBroken()
+    {
+        Deferred deferred;
+        lock (Engine.Gate)
+        {
+            _isRetired = true;
+            _retireReason = ConnectionCloseReason.TransportError;
+            Engine.EndUnsent();
+            deferred = Engine.Writer.TakeDeferred();
+        }
+
+        TellRetired();
+        Engine.Run(deferred);
+        StopWhenUnused();
+    }
+
     void IHttp2Role.OnStreamsClosed(int count) => OnPlacesFreed();
 
     void IHttp2Role.OnDrainPingAnswered()
@@ -219,7 +235,7 @@ public sealed class Http2ClientConnection : HttpClientConnection, IHttp2Role
                 return false;
             }
 
-            if (engine.IsClosed || _hasPeerGoneAway || _nextStreamId < 0)
+            if (engine.IsWriteEnded || _hasPeerGoneAway || _nextStreamId < 0)
             {
                 // Nothing was sent: the same as a stream beyond the last one of a GOAWAY.
                 stream.End = new StreamEnd(StreamResetReason.PeerGoAway, Initiator.Peer);

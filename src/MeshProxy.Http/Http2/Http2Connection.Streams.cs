@@ -91,6 +91,26 @@ internal sealed partial class Http2Connection
         }
     }
 
+    /// <summary>The output has failed: ends the streams that were never sent, which need not wait for what there still is to read, and releases the writers of the
+    /// others.</summary>
+    public void EndUnsent()
+    {
+        // Removing the stream at hand leaves the walk valid.
+        foreach (var stream in _streams.Values)
+        {
+            if (Writer.IsUnflushed(stream))
+            {
+                EndedAbruptly = true;
+                CloseStream(stream);
+                EndStream(stream, EndOf(ConnectionCloseReason.TransportError, Http2ErrorCode.NoError, null));
+            }
+            else
+            {
+                Writer.GiveUpWriting(stream);
+            }
+        }
+    }
+
     /// <summary>Sends RST_STREAM for an open stream, and ends it.</summary>
     public void ResetStream(Http2Stream stream, Http2ErrorCode code, StreamEnd end)
     {

@@ -67,14 +67,8 @@ internal sealed partial class Http2Connection
         {
             if (_isLingering)
             {
-                _lingersSince = _lingersSince < 0 ? now : _lingersSince;
-                _lastReceived = _lingersSince == now || _receivedSinceTick ? now : _lastReceived;
-                _receivedSinceTick = false;
-                if (now - _lastReceived >= Limits.LingerTimeout.TotalMilliseconds || now - _lingersSince >= Limits.LongestLinger.TotalMilliseconds)
-                {
-                    // The peer does not close.
-                    reason = CloseReason;
-                }
+                // The peer does not close.
+                reason = HasLingered(now) ? CloseReason : reason;
             }
             else if (IsClosed)
             {
@@ -84,6 +78,11 @@ internal sealed partial class Http2Connection
                     // The peer does not read our last words.
                     reason = CloseReason;
                 }
+            }
+            else if (_isOutputBroken)
+            {
+                Guard.OnTick(now);
+                reason = HasLingered(now) ? ConnectionCloseReason.TransportError : reason;
             }
             else
             {
@@ -112,6 +111,15 @@ internal sealed partial class Http2Connection
         {
             FlushBatch.Request(Writer);
         }
+    }
+
+    // Whether the peer, which we have nothing to say to any more, has been silent for too long, or talks for too long. Under the lock.
+    private bool HasLingered(long now)
+    {
+        _lingersSince = _lingersSince < 0 ? now : _lingersSince;
+        _lastReceived = _lingersSince == now || _receivedSinceTick ? now : _lastReceived;
+        _receivedSinceTick = false;
+        return now - _lastReceived >= Limits.LingerTimeout.TotalMilliseconds || now - _lingersSince >= Limits.LongestLinger.TotalMilliseconds;
     }
 
     // Peers that do not take what is written for them (slow readers, windows that stay shut). A tenth of the timeout is precise enough, and keeps the walk over

@@ -45,6 +45,10 @@ internal sealed partial class Http2Connection
     private bool _tinyDataFlood;
     private bool _hasUntold;
 
+    // The client's output has failed; the loop has told, and reads what there still is.
+    private volatile bool _isOutputBroken;
+    private bool _isReadingOut;
+
     // After the end: we wait for the peer to close; we have waited long enough.
     private volatile bool _isLingering;
     private volatile bool _isLingerOver;
@@ -87,8 +91,11 @@ internal sealed partial class Http2Connection
     /// <summary>True when the last GOAWAY of a drain is out.</summary>
     public bool IsFinalGoAwaySent { get; set; }
 
-    /// <summary>True once the connection has ended: nothing is written any more.</summary>
+    /// <summary>True once the connection has ended.</summary>
     public bool IsClosed { get; private set; }
+
+    /// <summary>True once nothing is written any more: the connection has ended, or its output has failed and it only reads. Under the lock.</summary>
+    public bool IsWriteEnded => IsClosed || _isOutputBroken;
 
     public ConnectionCloseReason CloseReason { get; private set; }
 
@@ -117,6 +124,13 @@ internal sealed partial class Http2Connection
         var isInputUsable = true;
         while (!_stopRequested)
         {
+            if (_isOutputBroken && !_isReadingOut)
+            {
+                _isReadingOut = true;
+                _role.OnOutputBroken();
+                continue;
+            }
+
             ReadResult result;
             try
             {
@@ -159,7 +173,8 @@ internal sealed partial class Http2Connection
 
             if (result.IsCompleted)
             {
-                Stop(ConnectionCloseReason.PeerClosed, Http2ErrorCode.NoError, null);
+                // The reset that our output has met may look like an end in order here.
+                Stop(_isOutputBroken ? ConnectionCloseReason.TransportError : ConnectionCloseReason.PeerClosed, Http2ErrorCode.NoError, null);
             }
         }
 
@@ -236,7 +251,29 @@ internal sealed partial class Http2Connection
         }
     }
 
-    public void OnOutputBroken() => Stop(ConnectionCloseReason.TransportError, Http2ErrorCode.NoError, null);
+    /// <summary>Nothing can be sent any more. A server stops: what it has not read yet it has not processed, and nobody would get its answers. To a client the peer
+    /// may have sent answers before it reset the connection; they are read until the input ends, in the time that <see cref="OnTick"/> allows. From any thread.</summary>
+    public void OnOutputBroken()
+    {
+        if (_role.IsServer)
+        {
+            Stop(ConnectionCloseReason.TransportError, Http2ErrorCode.NoError, null);
+            return;
+        }
+
+        lock (Gate)
+        {
+            if (_stopRequested || _isOutputBroken)
+            {
+                return;
+            }
+
+            _isOutputBroken = true;
+        }
+
+        // The loop tells it.
+        _input.CancelPendingRead();
+    }
 
     // Written before anybody can ask for more: nothing may come in front of it, such as the GOAWAY of a drain that begins before the loop does (RFC 9113 section 3.4).
     private void WritePreface()
@@ -271,7 +308,7 @@ internal sealed partial class Http2Connection
         {
             // What no flush has taken yet counts as unsent, so that it may be sent elsewhere at once, whatever it is: here it must never go out. No GOAWAY is worth
             // a request that is served twice.
-            EndedAbruptly = !_role.IsServer && _streams.Values.Any(Writer.IsUnflushed);
+            EndedAbruptly |= !_role.IsServer && _streams.Values.Any(Writer.IsUnflushed);
             if (EndedAbruptly)
             {
                 Writer.GiveUpUnflushed();

@@ -107,10 +107,11 @@ public sealed record Http2Limits
     public TimeSpan LastFlushTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
     /// <summary>How long the peer may be silent without closing when our last frames and our FIN are sent: what it sends after our close makes a reset, which costs
-    /// it the responses that it has not read. Default 10 s (nginx 5 s): longer than a peer stands still that lives. Peer: the transport is closed.</summary>
+    /// it the responses that it has not read. On the client side, how long the peer may be silent when our output has failed and answers may still come. Default 10 s
+    /// (nginx 5 s): longer than a peer stands still that lives. Peer: the transport is closed.</summary>
     public TimeSpan LingerTimeout { get; init; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>The longest wait for the peer to close, however much it says meanwhile. Default 5 min, as for one that is idle: a slow line takes so long for the
+    /// <summary>The longest of these waits, however much the peer says meanwhile. Default 5 min, as for one that is idle: a slow line takes so long for the
     /// responses in the kernel's buffer. Peer: the transport is closed.</summary>
     public TimeSpan LongestLinger { get; init; } = TimeSpan.FromMinutes(5);
 

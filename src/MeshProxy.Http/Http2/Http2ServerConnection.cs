@@ -141,6 +141,10 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
 
     void IHttp2Role.OnStreamsClosed(int count) => StopWhenDrained();
 
+    void IHttp2Role.OnOutputBroken()
+    {
+    }
+
     void IHttp2Role.OnDrainPingAnswered()
     {
         lock (Engine.Gate)

@@ -19,6 +19,9 @@ internal interface IHttp2Role
     /// <summary>Streams were closed, on any thread.</summary>
     void OnStreamsClosed(int count);
 
+    /// <summary>The output has failed, and what there still is to read is read. On the client side only.</summary>
+    void OnOutputBroken();
+
     /// <summary>The answer to the PING of a drain came.</summary>
     void OnDrainPingAnswered();
 }

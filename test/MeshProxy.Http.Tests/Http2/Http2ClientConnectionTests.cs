@@ -170,6 +170,126 @@ public sealed class Http2ClientConnectionTests
         }
     }
 
+    [TestCase(false)]
+    [TestCase(true)]
+    public void Whole_answers_that_are_still_to_be_read_when_the_output_breaks_are_delivered(bool isReset)
+    {
+        var client = new ClientUnderTest();
+        var whole = client.Open();
+        var cutShort = client.Open();
+        var unanswered = client.Open();
+        var early = client.Open(endStream: false, method: "POST");
+        var reserved = client.Connection.TryOpenExchange()!;
+        BreakOutput(client, early);
+        Assert.That((client.Retired, client.Closed), Is.EqualTo((1, (ConnectionCloseReason?)null)));
+        Assert.That(client.Connection.TryOpenExchange(), Is.Null);
+        Assert.That(reserved.WriteHead(new RequestHead()), Is.False);
+        Assert.That((reserved.IsSent, reserved.End.IsProvablyUnprocessed), Is.EqualTo((false, true)));
+        reserved.Complete();
+        Assert.That(early.WriteBodyAsync(new ReadOnlySequence<byte>([1]), endStream: true).AsTask().Result, Is.False);
+        Assert.That(early.WriteTrailers(new Http.Fields.FieldMap()), Is.False);
+        Assert.That(early.End.Reason, Is.EqualTo(StreamResetReason.None));
+
+        client.Peer.Send([.. Frame(Headers, 4, 1, s_ok), .. Frame(Data, 0, 1, 1, 2), .. Frame(Headers, 5, 1, Line("t", "v"))]);
+        client.Peer.Send([.. Frame(Headers, 4, 3, s_ok), .. Frame(Data, 0, 3, 3)]);
+        client.Peer.Send([.. Frame(Headers, 4, 7, s_ok), .. Frame(Data, 1, 7, 4)]);
+        Assert.That(cutShort.ReadHeadAsync().AsTask().Result, Is.True);
+        Assert.That(cutShort.ResponseBody.TryRead(out var chunk) && chunk is { IsEnd: false, Data.Length: 1 });
+        cutShort.ResponseBody.Advance(1);
+        Assert.That(client.Closed, Is.Null);
+        client.Peer.Finish(isReset ? new IOException("reset") : null);
+        Assert.That(client.Closed, Is.EqualTo(ConnectionCloseReason.TransportError));
+        Assert.That((client.Retired, client.Connection.EndedAbruptly), Is.EqualTo((1, false)));
+
+        Assert.That(whole.ReadHeadAsync().AsTask().Result, Is.True);
+        Assert.That(whole.ResponseBody.TryRead(out chunk), Is.True);
+        Assert.That((chunk.Data.ToArray(), chunk.IsEnd, whole.ResponseBody.Trailers.Count), Is.EqualTo((new byte[] { 1, 2 }, true, 1)));
+        Assert.That(early.ReadHeadAsync().AsTask().Result, Is.True);
+        Assert.That(early.ResponseBody.TryRead(out chunk) && chunk is { IsEnd: true, IsBroken: false, Data.Length: 1 });
+        Assert.That(cutShort.ResponseBody.TryRead(out chunk) && chunk.IsBroken);
+        Assert.That(unanswered.ReadHeadAsync().AsTask().Result, Is.False);
+        var broken = new StreamEnd(StreamResetReason.ConnectionReset, Initiator.Peer);
+        Assert.That(new[] { whole.End, early.End, cutShort.End, unanswered.End }, Is.EqualTo(new[] { default, default, broken, broken }));
+        Assert.That(unanswered.IsSent, Is.True);
+        Array.ForEach([whole, early, cutShort, unanswered], exchange => exchange.Complete());
+    }
+
+    [Test]
+    public void Requests_that_no_flush_has_taken_are_told_at_once_when_the_output_breaks()
+    {
+        const int Length = 6 << 20;
+        var client = new ClientUnderTest(null, true, Setting(4, 2 * Length));
+        client.Peer.Send(WindowUpdate, 0, 0, UInt32(2 * Length));
+        var sent = client.Open(endStream: false, method: "POST");
+        var writing = sent.WriteBodyAsync(new ReadOnlySequence<byte>(new byte[Length]), endStream: true).AsTask();
+        var unsent = client.Open(method: "POST", flush: false);
+        var head = unsent.ReadHeadAsync().AsTask();
+        Assert.That((writing.IsCompleted, head.IsCompleted), Is.EqualTo((false, false)), "the flush waits for the peer");
+        client.Peer.StopReading();
+        Assert.That(head.IsCompletedSuccessfully && !head.Result);
+        Assert.That((unsent.IsSent, unsent.End), Is.EqualTo((false, new StreamEnd(StreamResetReason.ConnectionReset, Initiator.Peer))));
+        unsent.Complete();
+        Assert.That(writing.IsCompletedSuccessfully && !writing.Result, "nor does the writer wait");
+        Assert.That((sent.IsSent, sent.End.Reason, client.Closed), Is.EqualTo((true, StreamResetReason.None, (ConnectionCloseReason?)null)));
+        client.Peer.Send(Headers, 5, 1, s_ok);
+        Assert.That(sent.ReadHeadAsync().AsTask().Result, Is.True);
+        sent.Complete();
+        Assert.That((client.Closed, client.Connection.EndedAbruptly), Is.EqualTo(((ConnectionCloseReason?)ConnectionCloseReason.TransportError, true)));
+    }
+
+    [Test]
+    public void With_nothing_to_wait_for_a_broken_output_ends_the_connection()
+    {
+        var client = new ClientUnderTest();
+        client.Peer.StopReading();
+        client.Peer.Send(Ping, 0, 0, new byte[8]);
+        Assert.That((client.Retired, client.Closed), Is.EqualTo((1, (ConnectionCloseReason?)ConnectionCloseReason.TransportError)));
+    }
+
+    [Test]
+    public void What_can_not_be_sent_any_more_is_no_flood()
+    {
+        var client = new ClientUnderTest(new Http2Options { Limits = new Http2Limits { MaxUnsentReplies = 3 } });
+        var exchange = client.Open(endStream: false, method: "POST");
+        BreakOutput(client, exchange);
+        for (var i = 0; i < 10; i++)
+        {
+            client.Peer.Send(Ping, 0, 0, new byte[8]);
+        }
+
+        client.Peer.Send(Headers, 5, 1, s_ok);
+        Assert.That(exchange.ReadHeadAsync().AsTask().Result, Is.True);
+        exchange.Complete();
+        Assert.That(client.Closed, Is.EqualTo(ConnectionCloseReason.TransportError));
+    }
+
+    [TestCase(false)]
+    [TestCase(true)]
+    public void Answers_after_a_broken_output_are_waited_for_within_limits(bool talks)
+    {
+        var client = new ClientUnderTest(new Http2Options { PingAfterSilence = TimeSpan.FromSeconds(1) });
+        var exchange = client.Open(endStream: false, method: "POST");
+        client.Connection.OnTick(0);
+        BreakOutput(client, exchange);
+        var limit = talks ? 300_000 : 10_000;
+        for (var now = 1000; now <= limit; now += 1000)
+        {
+            Assert.That(client.Closed, Is.Null);
+            if (talks)
+            {
+                client.Peer.Send(Ping, 1, 0, new byte[8]);
+            }
+
+            client.Connection.OnTick(now);
+        }
+
+        client.Connection.OnTick(limit + 1000);
+        client.Connection.OnTick(limit + 2000);
+        Assert.That(client.Closed, Is.EqualTo(ConnectionCloseReason.TransportError));
+        Assert.That(exchange.End, Is.EqualTo(new StreamEnd(StreamResetReason.ConnectionReset, Initiator.Peer)));
+        exchange.Complete();
+    }
+
     [Test]
     public void Goaway_ends_what_lies_beyond_and_retires()
     {
@@ -382,5 +502,13 @@ public sealed class Http2ClientConnectionTests
         client.Connection.OnTick(9000);
         Assert.That(client.Closed, Is.EqualTo(ConnectionCloseReason.KeepAliveTimeout));
         Assert.That(exchange.End.Reason, Is.EqualTo(StreamResetReason.TimedOut));
+    }
+
+    // The peer takes nothing more, and the exchange's next bytes find that out.
+    private static void BreakOutput(ClientUnderTest client, HttpClientExchange exchange)
+    {
+        client.Peer.StopReading();
+        _ = exchange.WriteBodyAsync(new ReadOnlySequence<byte>([0]), endStream: false).AsTask();
+        _ = exchange.FlushAsync().AsTask();
     }
 }

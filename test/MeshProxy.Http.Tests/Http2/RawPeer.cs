@@ -45,6 +45,9 @@ internal sealed class RawPeer(IDuplexPipe pipe)
 
     public void Finish(Exception? error = null) => pipe.Output.Complete(error);
 
+    /// <summary>The other side's output breaks; what was sent to it before, and what is sent from here on, can still be read.</summary>
+    public void StopReading() => pipe.Input.Complete();
+
     /// <summary>All whole frames that are there. A preface in front is skipped.</summary>
     public List<Frame> Receive()
     {
@@ -198,7 +201,7 @@ internal sealed class ClientUnderTest : IClientConnectionObserver
 
     public ConnectionCloseReason? Closed { get; private set; }
 
-    public HttpClientExchange Open(bool endStream = true, string method = "GET")
+    public HttpClientExchange Open(bool endStream = true, string method = "GET", bool flush = true)
     {
         var exchange = Connection.TryOpenExchange()!;
         var head = new RequestHead { EndsStream = endStream };
@@ -207,7 +210,7 @@ internal sealed class ClientUnderTest : IClientConnectionObserver
         head.SetAuthority("a"u8);
         head.SetPath("/"u8);
         Assert.That(exchange.WriteHead(head), Is.True);
-        Assert.That(exchange.FlushAsync().AsTask().IsCompletedSuccessfully, Is.True);
+        Assert.That(!flush || exchange.FlushAsync().AsTask().IsCompletedSuccessfully, Is.True);
         return exchange;
     }
 
