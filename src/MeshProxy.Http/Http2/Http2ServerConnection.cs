@@ -76,7 +76,28 @@ public sealed class Http2ServerConnection : HttpServerConnection, IHttp2Role
     }
 
     /// <inheritdoc/>
-    public override void Abort(ConnectionCloseReason reason) => Engine.Stop(reason, Http2ErrorCode.NoError, null, cancelFlush: true);
+    /// <remarks>The client is told once which of its streams were not processed (RFC 9113 section 6.8), if it takes that at once.</remarks>
+    public override void Abort(ConnectionCloseReason reason)
+    {
+        bool tells;
+        lock (Engine.Gate)
+        {
+            tells = !Engine.IsClosed && !Engine.IsEnding;
+            if (tells)
+            {
+                _drainReason = _drainReason == ConnectionCloseReason.None ? reason : _drainReason;
+                Engine.IsFinalGoAwaySent = true;
+                Engine.Writer.WriteGoAway(Engine.LastStreamId, Http2ErrorCode.NoError);
+            }
+        }
+
+        if (tells)
+        {
+            Engine.Writer.FlushNow();
+        }
+
+        Engine.Stop(reason, Http2ErrorCode.NoError, null, cancelFlush: true);
+    }
 
     /// <inheritdoc/>
     public override void OnTick(long nowMilliseconds) => Engine.OnTick(nowMilliseconds);

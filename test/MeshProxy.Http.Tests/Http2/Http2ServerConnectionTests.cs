@@ -465,6 +465,35 @@ public sealed class Http2ServerConnectionTests
         Assert.That(aborted.Run.IsCompletedSuccessfully, Is.True);
     }
 
+    [TestCase(false)]
+    [TestCase(true)]
+    public void An_abort_tells_which_requests_were_not_processed(bool drains)
+    {
+        var server = new ServerUnderTest(async exchange => await exchange.RequestBody.ReadAsync());
+        server.Request(1, post: true);
+        server.Request(3, post: true);
+        if (drains)
+        {
+            server.Connection.Drain(ConnectionCloseReason.Drain);
+        }
+
+        server.Peer.Receive();
+        server.Connection.Abort(ConnectionCloseReason.Drain);
+        Assert.That(server.Run.IsCompletedSuccessfully, Is.True);
+        Assert.That(server.Connection.CloseReason, Is.EqualTo(ConnectionCloseReason.Drain));
+        var last = server.Peer.Receive().Single();
+        Assert.That((last.Type, last.Payload), Is.EqualTo((GoAway, new byte[] { 0, 0, 0, 3, 0, 0, 0, 0 })));
+
+        // Once is enough.
+        var drained = new ServerUnderTest(async exchange => await exchange.RequestBody.ReadAsync());
+        drained.Request(1, post: true);
+        drained.Connection.Drain(ConnectionCloseReason.Drain);
+        drained.Peer.Send(Ping, 1, 0, drained.Peer.Receive().Last().Payload);
+        Assert.That(drained.Peer.Receive().Single().Type, Is.EqualTo(GoAway));
+        drained.Connection.Abort(ConnectionCloseReason.Drain);
+        Assert.That((drained.Run.IsCompletedSuccessfully, drained.Peer.Receive().Count), Is.EqualTo((true, 0)));
+    }
+
     [Test]
     public void Abort_ends_handlers()
     {
