@@ -428,6 +428,13 @@ internal sealed class ChannelWriter(ByteChannel channel, BlockPool pool) : PipeW
         {
             lock (_gate)
             {
+                if (_sending && _cancelRequested)
+                {
+                    // Cancelled while the channel was called: there was no wait yet that could be told.
+                    _cancelRequested = false;
+                    return new ValueTask<FlushResult>(new FlushResult(isCanceled: true, _broken));
+                }
+
                 if (_sending)
                 {
                     return WaitUnderGate();

@@ -33,6 +33,20 @@ internal sealed class SocketTransportTests
     }
 
     [Test]
+    public async Task A_flush_that_is_cancelled_while_it_is_begun_waits_no_more_than_one_that_waits_already()
+    {
+        var channel = new FullChannel();
+        var writer = new ChannelWriter(channel, _pool);
+        writer.Write("one"u8);
+        Assert.That((await writer.FlushAsync().AsTask().WaitAsync(Pipes.Patience)).IsCanceled, Is.True);
+        var next = writer.FlushAsync();
+        Assert.That(next.IsCompleted, Is.False, "what was cancelled was that one alone");
+        writer.OnBroken();
+        writer.Wake();
+        Assert.That((await next).IsCompleted, Is.True);
+    }
+
+    [Test]
     public async Task What_is_not_flushed_is_not_sent()
     {
         await using var pair = await ConnectedPair.OpenAsync(Transport);
@@ -287,6 +301,25 @@ internal sealed class SocketTransportTests
         catch (Exception gone) when (gone is IOException or OperationCanceledException or InvalidOperationException)
         {
             // The test closed it.
+        }
+    }
+
+    // Takes nothing, and whoever sends is told to wait no more before the call has returned.
+    private sealed class FullChannel : ByteChannel
+    {
+        private bool _isCalled;
+
+        public override int Receive(ChannelReader reader) => Pending;
+
+        public override bool Send(ChannelWriter writer)
+        {
+            if (!_isCalled)
+            {
+                _isCalled = true;
+                writer.CancelPendingFlush();
+            }
+
+            return false;
         }
     }
 }
