@@ -26,7 +26,7 @@ public interface ISplice : IDisposable
     int Held { get; }
 
     /// <summary>Takes what is at hand, at most <paramref name="most"/> bytes. The input must hold nothing that is unread.</summary>
-    /// <returns>The count. 0: nothing is at hand. Negative: it never will be, because the input has ended, failed or was cancelled: a read tells which.</returns>
+    /// <returns>The count. 0: nothing is at hand. Negative: it never will be, because the input has ended, failed, was cancelled, or has something else than plain bytes: a read tells which.</returns>
     int Fill(long most);
 
     /// <summary>Sends what was taken. The output must hold nothing that is unsent, and is flushed by nobody else meanwhile. Answers as

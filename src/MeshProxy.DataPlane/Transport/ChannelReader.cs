@@ -280,7 +280,7 @@ internal sealed class ChannelReader(ByteChannel channel, BlockPool pool) : PipeR
                 throw new InvalidOperationException("Something is unread that comes before the bytes of the splice.");
             }
 
-            if (_cancelRequested || _ended || _completed || _failure is not null)
+            if (_cancelRequested || _ended || _completed || _failure is not null || !channel.CanSplice)
             {
                 return -1;
             }
@@ -293,7 +293,7 @@ internal sealed class ChannelReader(ByteChannel channel, BlockPool pool) : PipeR
                     _failure = channel.Failure;
                     return -1;
                 case 0:
-                    _ended = true;
+                    // The end, or all that lies before urgent data: a receive finds out.
                     return -1;
                 case var count:
                     return count;

@@ -19,6 +19,7 @@ internal static unsafe partial class LinuxSocket
     public const int NoMemory = 12;
 
     public const uint EventIn = 0x001;
+    public const uint EventUrgent = 0x002;
     public const uint EventOut = 0x004;
     public const uint EventError = 0x008;
     public const uint EventHangUp = 0x010;

@@ -24,6 +24,9 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
     private volatile bool _readable;
     private volatile bool _peerHalfClosed;
 
+    // TCP's urgent data, which nobody wants here: a receive ends before it and passes over it, a splice never gets past it.
+    private volatile bool _hasUrgent;
+
     // True while the rest waits for room. Set before each call already, so that an event that tells of room at once finds it; it is settled under the gate.
     private volatile bool _sendBlocked;
 
@@ -55,7 +58,7 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
     public Action? Ended { get; set; }
 
     /// <summary>Begins to hear events. Data that came before is told at once.</summary>
-    public void Start() => _slot = _loop.Register(_descriptor, this, LinuxSocket.EventIn | LinuxSocket.EventOut | LinuxSocket.EventReadHangUp);
+    public void Start() => _slot = _loop.Register(_descriptor, this, LinuxSocket.EventIn | LinuxSocket.EventUrgent | LinuxSocket.EventOut | LinuxSocket.EventReadHangUp);
 
     /// <inheritdoc/>
     public override unsafe int Receive(ChannelReader reader)
@@ -100,8 +103,8 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
             }
             else if (count >= 0)
             {
-                // Short: the kernel has no more, and tells when more comes. But a FIN that was told before is not told twice.
-                if (count == memory.Length || _peerHalfClosed)
+                // Short: the kernel has no more, and tells when more comes. But a FIN that was told before is not told twice, nor what lies behind urgent data.
+                if (count == memory.Length || _peerHalfClosed || _hasUrgent)
                 {
                     _readable = true;
                 }
@@ -124,7 +127,7 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
     }
 
     /// <inheritdoc/>
-    public override bool CanSplice => true;
+    public override bool CanSplice => !_hasUrgent;
 
     /// <inheritdoc/>
     public override int Splice(SocketSplice splice, int most)
@@ -144,12 +147,6 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
             }
 
             var count = splice.Fill(_descriptor, most);
-            if (count == 0 && CutOff() is { } cut)
-            {
-                Fail(cut);
-                continue;
-            }
-
             if (count >= 0)
             {
                 // A count that is short says nothing: the pipe may have no place for more pieces.
@@ -199,7 +196,12 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
             _peerHalfClosed = true;
         }
 
-        if ((events & (LinuxSocket.EventIn | end)) != 0)
+        if ((events & LinuxSocket.EventUrgent) != 0)
+        {
+            _hasUrgent = true;
+        }
+
+        if ((events & (LinuxSocket.EventIn | LinuxSocket.EventUrgent | end)) != 0)
         {
             _readable = true;
             Reader.OnReady();

@@ -243,6 +243,38 @@ internal sealed class SocketSpliceTests
         await Assert.CatchAsync<InvalidOperationException>(async () => await splice.DrainAsync());
     }
 
+    [Test]
+    public async Task Urgent_data_ends_a_splice_and_what_follows_it_is_read()
+    {
+        await using var from = await ConnectedPair.OpenAsync(_transport);
+        await using var to = await ConnectedPair.OpenAsync(_transport);
+        await SendAsync(from.Peer, Pipes.Pattern(1000));
+        await from.Peer.SendAsync("!"u8.ToArray(), SocketFlags.OutOfBand);
+        await SendAsync(from.Peer, Pipes.Pattern(2000, seed: 2));
+        from.Peer.Shutdown(SocketShutdown.Send);
+        var moved = 0;
+        while (true)
+        {
+            await Splicing(from).WaitAsync().AsTask().WaitAsync(Pipes.Patience);
+            using var splice = Splicing(from).TryBeginSplice(to.Output)!;
+            var count = splice.Fill(Length);
+            if (count < 0)
+            {
+                break;
+            }
+
+            moved += count;
+            if (count > 0)
+            {
+                await splice.DrainAsync();
+            }
+        }
+
+        await to.Output.WriteAsync(await from.Input.ReadToEndAsync());
+        Assert.That(moved, Is.LessThanOrEqualTo(1000));
+        Assert.That(await to.Peer.ReceiveExactlyAsync(3000), Is.EqualTo((byte[])[.. Pipes.Pattern(1000), .. Pipes.Pattern(2000, seed: 2)]));
+    }
+
     private static ISplicingReader Splicing(ConnectedPair pair) => (ISplicingReader)pair.Input;
 
     private static async Task SendAsync(Socket socket, byte[] data)

@@ -47,6 +47,16 @@ internal sealed class SocketTransportTests
     }
 
     [Test]
+    public async Task What_follows_urgent_data_is_read_without_waiting_for_more()
+    {
+        await using var pair = await ConnectedPair.OpenAsync(Transport);
+        await pair.Peer.SendAsync("before"u8.ToArray());
+        await pair.Peer.SendAsync("!"u8.ToArray(), SocketFlags.OutOfBand);
+        await pair.Peer.SendAsync("after"u8.ToArray());
+        Assert.That(await pair.Input.ReadExactlyAsync(11), Is.EqualTo("beforeafter"u8.ToArray()));
+    }
+
+    [Test]
     public async Task What_is_not_flushed_is_not_sent()
     {
         await using var pair = await ConnectedPair.OpenAsync(Transport);
