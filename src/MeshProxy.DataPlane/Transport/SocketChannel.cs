@@ -80,9 +80,8 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
                 return 0;
             }
 
-            if (_loop.IsCurrent && !HasTurn(1))
+            if (IsOthersTurn(1))
             {
-                _loop.Again(this);
                 return Pending;
             }
 
@@ -140,9 +139,8 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
             }
 
             _readable = false;
-            if (_loop.IsCurrent && !HasTurn(ReceivesPerSplice))
+            if (IsOthersTurn(ReceivesPerSplice))
             {
-                _loop.Again(this);
                 return Pending;
             }
 
@@ -296,16 +294,28 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
         }
     }
 
-    private bool HasTurn(int receives)
+    // Whichever loop this runs on: a continuation may have come from the other end of an exchange, which lives on another one.
+    private bool IsOthersTurn(int receives)
     {
-        if (_round != _loop.Round)
+        if (EventLoop.Current is not { } loop)
         {
-            _round = _loop.Round;
+            return false;
+        }
+
+        if (_round != loop.Round)
+        {
+            _round = loop.Round;
             _receivesInRound = 0;
         }
 
         _receivesInRound += receives;
-        return _receivesInRound <= ReceivesPerRound;
+        if (_receivesInRound <= ReceivesPerRound)
+        {
+            return false;
+        }
+
+        loop.Again(this);
+        return true;
     }
 
     private void ResumeSend()

@@ -57,6 +57,58 @@ internal sealed class SocketTransportTests
     }
 
     [Test]
+    public async Task Who_reads_from_a_connection_of_another_event_loop_gives_his_own_loop_its_turn_too()
+    {
+        if (EventLoop.All is not [var own, var other, ..])
+        {
+            Assert.Ignore("There is one event loop.");
+            return;
+        }
+
+        await using var here = await OpenAsync(own);
+        await using var there = await OpenAsync(other);
+        await there.Peer.SendAsync(new byte[200]);
+        await ReadIntoAsync(there, 0);
+        var reading = CountAsync();
+        await here.Peer.SendAsync(new byte[1]);
+        Assert.That(await reading.WaitAsync(Pipes.Patience), Is.LessThan(199));
+
+        // How many reads end at once, one after the other.
+        async Task<int> CountAsync()
+        {
+            await ReadIntoAsync(here, 1).ConfigureAwait(false);
+            Assert.That(own.IsCurrent, Is.True);
+            for (var count = 0; ; count++)
+            {
+                var next = ReadIntoAsync(there, 1);
+                var isOver = !next.IsCompleted || count == 199;
+                await next.ConfigureAwait(false);
+                if (isOver)
+                {
+                    Assert.That(own.IsCurrent, Is.True, "it goes on where it was");
+                    return count;
+                }
+            }
+        }
+
+        static ValueTask<int> ReadIntoAsync(ConnectedPair pair, int count) => ((ChannelReader)pair.Input).ReadIntoAsync(new byte[count]);
+
+        async Task<ConnectedPair> OpenAsync(EventLoop loop)
+        {
+            while (true)
+            {
+                var pair = await ConnectedPair.OpenAsync(Transport);
+                if (((SocketConnection)pair.Connection).Loop == loop)
+                {
+                    return pair;
+                }
+
+                await pair.DisposeAsync();
+            }
+        }
+    }
+
+    [Test]
     public async Task What_is_not_flushed_is_not_sent()
     {
         await using var pair = await ConnectedPair.OpenAsync(Transport);
