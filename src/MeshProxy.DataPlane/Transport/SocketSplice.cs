@@ -17,6 +17,9 @@ internal sealed class SocketSplice : ISplice
     /// <summary>What a pipe shall hold; the kernel gives less to users that have many (pipe(7): pipe-user-pages-soft).</summary>
     public const int PipeBytes = 256 * 1024;
 
+    // With less than this, copying is cheaper: a user beyond his limit gets two pages.
+    private const int LeastPipeBytes = 64 * 1024;
+
     private const int KeptPerLoop = 16;
 
     // Each belongs to one event loop, and is touched on its thread alone.
@@ -135,7 +138,13 @@ internal sealed class SocketSplice : ISplice
     {
         if (Interlocked.Increment(ref s_pipes) <= MaxPipes && LinuxSocket.TryOpenPipe(PipeBytes, out var readEnd, out var writeEnd, out var capacity))
         {
-            return new SocketSplice(readEnd, writeEnd, capacity);
+            if (capacity >= LeastPipeBytes)
+            {
+                return new SocketSplice(readEnd, writeEnd, capacity);
+            }
+
+            _ = LinuxSocket.Close(readEnd);
+            _ = LinuxSocket.Close(writeEnd);
         }
 
         Interlocked.Decrement(ref s_pipes);
