@@ -72,8 +72,11 @@ internal sealed class Http1Output : FlushTarget, IValueTaskSource<bool>
     /// <summary>Changes with each flush that ended, and with what is sent of a splice: tells progress to the tick.</summary>
     public int Progress => Volatile.Read(ref _flushes) - (_splice?.Held ?? 0);
 
-    /// <summary>The same while somebody waits for room, else 0: what was flushed by the way is no sign of life. Any thread.</summary>
-    public int WaitProgress => Volatile.Read(ref _isWaiting) || _splice is not null ? Progress : 0;
+    /// <summary>True while a writer waits until the peer has taken more. Any thread.</summary>
+    public bool HoldsUp => Volatile.Read(ref _isWaiting) || _splice is not null;
+
+    /// <summary>As <see cref="Progress"/> while a writer waits, else 0: what was flushed by the way is no sign of life. Any thread.</summary>
+    public int WaitProgress => HoldsUp ? Progress : 0;
 
     /// <summary>Begins to watch for the first flush anew.</summary>
     public void Mark() => _hasFlushed = false;

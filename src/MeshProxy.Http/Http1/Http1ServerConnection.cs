@@ -414,6 +414,11 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
         {
             Abort(ConnectionCloseReason.IdleTimeout);
         }
+        else if (_output.HoldsUp && !_exchange.ResponseComplete && _exchange.End.Reason != StreamResetReason.None)
+        {
+            // The exchange was given up in the middle of its response: its handler does not wait any longer for a client that may take its time.
+            _output.Kill();
+        }
 
         // Either end of a tunnel may be silent for as long as the other one talks: its handler judges that.
         if (_input.IsWaiting && !_exchange.IsRequestRead && !_exchange.IsTunnel)

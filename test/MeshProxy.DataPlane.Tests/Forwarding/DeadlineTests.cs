@@ -195,6 +195,40 @@ internal sealed class DeadlineTests
         Assert.That((await proxy.AccessAsync()).GetProperty("meshproxy.flags").GetString(), Is.EqualTo("DT"));
     }
 
+    [TestCase("Content-Length: 64000000\r\n\r\n")]
+    [TestCase("Transfer-Encoding: chunked\r\n\r\n3D09000\r\n")]
+    public async Task A_deadline_does_not_wait_for_a_client_that_reads_no_more(string framing)
+    {
+        var time = new ManualTime();
+        var sent = 0L;
+        await using var server = new ScriptedServer(async (wire, _) =>
+        {
+            await wire.ReadRequestAsync();
+            await wire.SendAsync($"HTTP/1.1 200 OK\r\n{framing}");
+            var piece = new string('x', 64_000);
+            for (var i = 0; i < 1000; i++)
+            {
+                await wire.SendAsync(piece);
+                Interlocked.Add(ref sent, piece.Length);
+            }
+        });
+        await using var proxy = await OutboundAsync(server.EndPoint, time, AppProtocol.Http);
+        await using var client = await proxy.DialAsync("outbound", receiveBuffer: 4096);
+        await client.SendAsync("GET / HTTP/1.1\r\nHost: payments\r\nx-request-timeout: 1000\r\n\r\n");
+        for (var before = -1L; before != Volatile.Read(ref sent) || before == 0;)
+        {
+            before = Volatile.Read(ref sent);
+            await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System);
+        }
+
+        var told = proxy.AccessAsync();
+        time.Advance(TimeSpan.FromSeconds(1.1));
+        time.Advance(TimeSpan.FromSeconds(1));
+        Assert.That((await told.WaitAsync(Wire.Patience)).GetProperty("meshproxy.flags").GetString(), Is.EqualTo("DT"));
+        Assert.That(await client.EndsWithResetAsync(), Is.True);
+        await proxy.QuietAsync();
+    }
+
     [Test]
     public async Task An_upload_that_ends_after_the_response_has_begun_starts_no_wait_for_its_head()
     {
