@@ -357,12 +357,12 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
             if (writer.Splice is { } splice)
             {
                 BeginCall();
-                if (splice.Drain(_descriptor))
+                if (splice.Drain(_descriptor, out var wasCut))
                 {
                     _sendBlocked = false;
                     writer.OnDrained();
                 }
-                else if (OnSendFailed(writer) is { } ended)
+                else if (OnSendFailed(writer, wasCut) is { } ended)
                 {
                     return ended;
                 }
@@ -431,7 +431,7 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
     }
 
     // Null: try again. Otherwise the send is over, or goes on when there is room; whether to wake the writer.
-    private bool? OnSendFailed(ChannelWriter writer)
+    private bool? OnSendFailed(ChannelWriter writer, bool mayHideReset = false)
     {
         var error = LinuxSocket.LastError;
         if (error == LinuxSocket.Again)
@@ -445,8 +445,8 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
             return null;
         }
 
-        // A broken pipe is no such loss: the peer's FIN had come before its reset.
-        if (error != LinuxSocket.BrokenPipe)
+        // A broken pipe is no such loss: the peer's FIN had come before its reset. Unless the reset itself was not told.
+        if (error != LinuxSocket.BrokenPipe || mayHideReset)
         {
             _sendFailure = new ConnectionResetException($"The connection failed while sending ({Describe(error)}).");
         }

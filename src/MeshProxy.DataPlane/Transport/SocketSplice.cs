@@ -92,9 +92,13 @@ internal sealed class SocketSplice : ISplice
     }
 
     /// <summary>For the output's channel: sends all that is left.</summary>
+    /// <param name="descriptor">Where to.</param>
+    /// <param name="wasCut">Whether the call before the one that failed had sent a part: the kernel sends in several steps, and tells of an error that ends a later one
+    /// neither then nor in the next call.</param>
     /// <returns>True when nothing is left. False: the error is in <see cref="LinuxSocket.LastError"/>.</returns>
-    internal bool Drain(int descriptor)
+    internal bool Drain(int descriptor, out bool wasCut)
     {
+        wasCut = false;
         while (_held > 0)
         {
             var count = LinuxSocket.Splice(_readEnd, descriptor, _held);
@@ -105,6 +109,7 @@ internal sealed class SocketSplice : ISplice
 
             Volatile.Write(ref _held, _held - (int)count);
             Interlocked.Add(ref s_moved, count);
+            wasCut = true;
         }
 
         return true;
