@@ -242,9 +242,7 @@ internal sealed class Http1BodyReader : HttpBodyReader, IHttp1InputWaiter, IValu
         if (count > 0)
         {
             _remaining -= count;
-
-            // An output that died meanwhile says so at the next write.
-            _ = await outgoing.DrainAsync(splice!, count).ConfigureAwait(false);
+            await outgoing.DrainAsync(splice!, count).ConfigureAwait(false);
         }
 
         return count;

@@ -82,7 +82,7 @@ internal sealed class Http1BodyWriter(Http1Output output)
         await output.WaitForLevelAsync(0).ConfigureAwait(false) ? output.TryBeginSplice(input) : null;
 
     /// <summary>Sends what a splice of <see cref="BeginSpliceAsync"/> holds: less than what is left of the length.</summary>
-    public ValueTask<bool> DrainAsync(ISplice splice, long count)
+    public ValueTask DrainAsync(ISplice splice, long count)
     {
         _remaining -= count;
         return output.DrainAsync(splice, count);

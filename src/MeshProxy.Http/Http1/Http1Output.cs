@@ -269,16 +269,16 @@ internal sealed class Http1Output : FlushTarget, IValueTaskSource<bool>
         }
     }
 
-    /// <summary>Sends what a splice of <see cref="TryBeginSplice"/> holds, in place of a flush; nothing was written since.</summary>
-    /// <returns>False when the output died.</returns>
-    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
-    public async ValueTask<bool> DrainAsync(ISplice splice, long count)
+    /// <summary>Sends what a splice of <see cref="TryBeginSplice"/> holds, in place of a flush; nothing was written since. An output that dies meanwhile says so at
+    /// the next write.</summary>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    public async ValueTask DrainAsync(ISplice splice, long count)
     {
         lock (_gate)
         {
             if (_isDead)
             {
-                return false;
+                return;
             }
 
             _isPending = true;
@@ -298,8 +298,6 @@ internal sealed class Http1Output : FlushTarget, IValueTaskSource<bool>
         {
             CallFlush();
         }
-
-        return !_isDead;
     }
 
     /// <inheritdoc/>
