@@ -84,7 +84,7 @@ public sealed class ProxyServer : IAsyncDisposable
         var traffic = new ClientTrafficCompiler(
             time, (reason, code, detail) => ProxyLog.BrokenConnection(_log, reason, code, detail), telemetry.Meters.OnDownstreamAbuse, () => _memory.IsExhausted);
         _compiler = new SnapshotCompiler(_clusters, telemetry.Meters, traffic, options.Namespace);
-        var forwarding = new ForwardingServices(telemetry, time, new RequestIdSource(), new ForwardingLimits(), _memory, _log);
+        var forwarding = new ForwardingServices(telemetry, time, clusterServices.Clock, new RequestIdSource(), new ForwardingLimits(), _memory, _log);
         _services = new ProxyServices(options, _cell, forwarding, connector, clusterServices, new ConnectionRegistry(), demand, traffic, _log);
         if (identity is not null)
         {

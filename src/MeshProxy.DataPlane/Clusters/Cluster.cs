@@ -13,7 +13,11 @@ namespace MeshProxy.DataPlane.Clusters;
 
 /// <summary>What every cluster of a data plane shares.</summary>
 internal sealed record ClusterServices(
-    UpstreamConnector Connector, ITrustView? Trust, TrustDomain? TrustDomain, Meters Meters, TimeProvider Time, Random Random, Func<bool>? IsMemoryShort = null);
+    UpstreamConnector Connector, ITrustView? Trust, TrustDomain? TrustDomain, Meters Meters, TimeProvider Time, Random Random, Func<bool>? IsMemoryShort = null)
+{
+    /// <summary>The clock of whatever is counted for each request.</summary>
+    public RoundClock Clock { get; } = new(Time);
+}
 
 /// <summary>
 /// A live group of endpoints: its circuit breaker, its balancer, its endpoints' pools. Snapshots come and go, it stays as long as one names it. How it is dialed
@@ -45,7 +49,7 @@ internal sealed class Cluster
         Name = config.Id.ToString();
         ServiceName = config.Id.Service.ToString();
         CircuitBreaker = new CircuitBreaker(config.CircuitBreaker, sibling?.CircuitBreaker);
-        RetryBudget = sibling?.RetryBudget ?? new RetryBudget(services.Time);
+        RetryBudget = sibling?.RetryBudget ?? new RetryBudget(services.Clock);
         Meters = services.Meters.ForCluster(metersName ?? Name);
         _tls = UpstreamTls.Of(config.Tls);
         _services = services;

@@ -7,13 +7,12 @@ namespace MeshProxy.DataPlane.Clusters;
 /// of Gateway API's retry budget (20 %, ten seconds, at least ten a second). Counters in one-second slots; racing threads may lose a count when a slot
 /// turns, which moves the balance by one request and nothing else.
 /// </summary>
-internal sealed class RetryBudget(TimeProvider time)
+internal sealed class RetryBudget(RoundClock clock)
 {
     private const int WindowSeconds = 10;
     private const int MinimumPerSecond = 10;
     private const int RequestsPerRetry = 5;
 
-    private readonly RoundClock _clock = new(time);
     private readonly long[] _second = new long[WindowSeconds];
     private readonly int[] _requests = new int[WindowSeconds];
     private readonly int[] _retries = new int[WindowSeconds];
@@ -53,7 +52,7 @@ internal sealed class RetryBudget(TimeProvider time)
         return true;
     }
 
-    private long Now() => _clock.Milliseconds / 1000;
+    private long Now() => clock.Milliseconds / 1000;
 
     private int Slot()
     {

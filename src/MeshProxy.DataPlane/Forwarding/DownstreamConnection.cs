@@ -20,10 +20,8 @@ internal readonly record struct RouteDecision(RouteMatch Match, Failure Failure,
 }
 
 /// <summary>What every forwarder of a data plane shares.</summary>
-internal sealed record ForwardingServices(ProxyTelemetry Telemetry, TimeProvider Time, RequestIdSource RequestIds, ForwardingLimits Limits, MemoryBudget Memory, ILogger Log)
+internal sealed record ForwardingServices(ProxyTelemetry Telemetry, TimeProvider Time, RoundClock Clock, RequestIdSource RequestIds, ForwardingLimits Limits, MemoryBudget Memory, ILogger Log)
 {
-    private readonly RoundClock _clock = new(Time);
-
     /// <summary>Where copies of requests go out.</summary>
     public MirrorSender Mirrors { get; } = new(Time, new MirrorLimits());
 
@@ -33,7 +31,7 @@ internal sealed record ForwardingServices(ProxyTelemetry Telemetry, TimeProvider
         : default;
 
     /// <summary>Milliseconds of the monotonic clock: what deadlines are counted in.</summary>
-    public long NowMilliseconds => _clock.Milliseconds;
+    public long NowMilliseconds => Clock.Milliseconds;
 
     /// <summary>Microseconds of the same clock.</summary>
     public long NowMicroseconds => Microseconds(Time.GetTimestamp());
