@@ -82,6 +82,5 @@ internal sealed partial class Forwarder
         }
 
         await _downstream.FlushAsync();
-        await EndRequestBodyAsync();
     }
 }

@@ -95,7 +95,7 @@ internal sealed partial class Forwarder
         stopping.Completes?.Complete();
         if (stopping.SignalsEnd)
         {
-            _done.Set();
+            _stopped.Set();
         }
     }
 

@@ -23,11 +23,10 @@ namespace MeshProxy.DataPlane.Forwarding;
 /// </code>
 /// The steps stand here. Each is told in a file of its own: <c>.Preparation</c>, <c>.Attempts</c> (place, connection, whether to try again), <c>.Request</c> (the
 /// request on its way out), <c>.Response</c>, <c>.LocalAnswers</c>, and <c>.Stopping</c> (deadlines, and a downstream that left).
-/// One object serves one exchange object of the codec for its whole life. Its loop waits for the next exchange instead of being started for each: an async
-/// method that is never re-entered allocates once, and what it awaits is pooled or reusable.
-/// Threads: the loop runs on whatever thread completed the last wait, one at a time. <see cref="Stop"/> may come from any thread; <see cref="_gate"/> makes
+/// One object serves one exchange object of the codec for its whole life, one exchange after the other. What it awaits is pooled or reusable.
+/// Threads: the steps run on whatever thread completed the last wait, one at a time. <see cref="Stop"/> may come from any thread; <see cref="_gate"/> makes
 /// it see either the attempt in flight or none. It resets outside of the lock, because resetting runs continuations, of this exchange and of others; what
-/// the loop would hand back meanwhile (<see cref="Stopping"/>) is handed back when it is done, so that it never resets what has a new owner.
+/// would be handed back meanwhile (<see cref="Stopping"/>) is handed back when it is done, so that it never resets what has a new owner.
 /// </summary>
 internal sealed partial class Forwarder : IExchangeObserver
 {
@@ -37,8 +36,7 @@ internal sealed partial class Forwarder : IExchangeObserver
     private readonly HttpServerExchange _downstream;
     private readonly RequestRecord _record = new();
     private readonly LeaseWaiter _waiter = new();
-    private readonly Signal _start = new();
-    private readonly Signal _done = new();
+    private readonly Signal _stopped = new();
     private readonly ContinueGate _continue = new();
 
     // The exchange in progress.
@@ -75,137 +73,121 @@ internal sealed partial class Forwarder : IExchangeObserver
         _downstream = downstream;
         _requestBody = downstream.RequestBody;
         _traffic = connection.Traffic;
-        _ = RunAsync();
     }
 
     /// <summary>Serves the exchange that the codec has just filled. The task may be awaited once; the object is free again when it completes.</summary>
-    public ValueTask ForwardAsync()
-    {
-        _done.Reset();
-        _start.Set();
-        return _done.WaitAsync();
-    }
-
-    private async Task RunAsync()
-    {
-        while (true)
-        {
-            await _start.WaitAsync();
-            _start.Reset();
-            try
-            {
-                await ServeAsync();
-            }
-            catch (Exception bug)
-            {
-                OnBug(bug);
-            }
-
-            // 5 complete
-            if (Complete())
-            {
-                _done.Set();
-            }
-        }
-    }
-
     [AsyncMethodBuilder(typeof(RecycledMethodBuilder))]
-    private async ValueTask ServeAsync()
+    public async ValueTask ForwardAsync()
     {
-        Begin();
-        var request = _downstream.Request;
-
-        // 0 admit, 1 route
-        var decision = _services.Overload is { IsFailure: true } overload ? new RouteDecision(default, overload) : _connection.Route(request, _record);
-        if (decision.MayBeDemanded && await _connection.DemandAsync(request))
+        try
         {
-            decision = _connection.Route(request, _record);
-        }
+            Begin();
+            var request = _downstream.Request;
 
-        // 2 prepare
-        var failure = decision.Failure;
-        RouteBackend? backend = null;
-        if (!failure.IsFailure)
-        {
-            _traffic = decision.Traffic!;
-            _times.SetIdle(_traffic.StreamIdleTimeout ?? _services.Limits.StreamIdleTimeout);
-            failure = Prepare(decision.Match, out backend, out var answer);
-            if (answer != OwnAnswer.None)
+            // 0 admit, 1 route
+            var decision = _services.Overload is { IsFailure: true } overload ? new RouteDecision(default, overload) : _connection.Route(request, _record);
+            if (decision.MayBeDemanded && await _connection.DemandAsync(request))
             {
-                await AnswerAsync(answer, backend!.Filters, decision.Match);
-                return;
-            }
-        }
-
-        // 3 attempts
-        ClusterEndpoint? tried = null;
-        var retries = _connection.Retries ? _services.Limits.MaxRetries : 0;
-        var renewals = _connection.Retries ? 0 : 1;
-        while (!failure.IsFailure)
-        {
-            failure = TakePlace(tried);
-            if (failure.IsFailure)
-            {
-                break;
+                decision = _connection.Route(request, _record);
             }
 
-            _record.Attempts++;
-            var isStale = false;
-            failure = await AcquireAsync() ? Attach(_waiter.Exchange!) : _waiter.Failure;
+            // 2 prepare
+            var failure = decision.Failure;
+            RouteBackend? backend = null;
+            var isAnswered = false;
             if (!failure.IsFailure)
             {
-                var upstream = _upstream!;
-                var answered = false;
-                if (await SendAsync(upstream))
+                _traffic = decision.Traffic!;
+                _times.SetIdle(_traffic.StreamIdleTimeout ?? _services.Limits.StreamIdleTimeout);
+                failure = Prepare(decision.Match, out backend, out var answer);
+                if (answer != OwnAnswer.None)
                 {
-                    while ((answered = await upstream.ReadHeadAsync()) && upstream.Response.IsInformational)
-                    {
-                        await RelayInformationalAsync(upstream);
-                    }
+                    isAnswered = true;
+                    await AnswerAsync(answer, backend!.Filters, decision.Match);
+                }
+            }
 
-                    if (_continue.IsOpen)
-                    {
-                        await _continue.EndAsync();
-                    }
+            // 3 attempts
+            ClusterEndpoint? tried = null;
+            var retries = _connection.Retries ? _services.Limits.MaxRetries : 0;
+            var renewals = _connection.Retries ? 0 : 1;
+            while (!isAnswered && !failure.IsFailure)
+            {
+                failure = TakePlace(tried);
+                if (failure.IsFailure)
+                {
+                    break;
                 }
 
-                failure = JudgeHead(upstream, answered);
-                isStale = failure.IsFailure && upstream.End.Detail == ReusedConnectionClosed;
+                _record.Attempts++;
+                var isStale = false;
+                failure = await AcquireAsync() ? Attach(_waiter.Exchange!) : _waiter.Failure;
+                if (!failure.IsFailure)
+                {
+                    var upstream = _upstream!;
+                    var answered = false;
+                    if (await SendAsync(upstream))
+                    {
+                        while ((answered = await upstream.ReadHeadAsync()) && upstream.Response.IsInformational)
+                        {
+                            await RelayInformationalAsync(upstream);
+                        }
+
+                        if (_continue.IsOpen)
+                        {
+                            await _continue.EndAsync();
+                        }
+                    }
+
+                    failure = JudgeHead(upstream, answered);
+                    isStale = failure.IsFailure && upstream.End.Detail == ReusedConnectionClosed;
+                }
+
+                _cluster!.Meters.OnAttempt(FailureMap.Of(failure.Cause).Flag);
+                if (!failure.IsFailure)
+                {
+                    break;
+                }
+
+                await EndAttemptAsync();
+
+                // An inbound leaves retries to the data plane where the request entered the mesh, but for a connection to its own application that died of age.
+                if ((retries == 0 && !(isStale && renewals > 0)) || !MayRetry(ref failure))
+                {
+                    break;
+                }
+
+                retries -= retries > 0 ? 1 : 0;
+                renewals = 0;
+                tried = _endpoint;
+                failure = default;
             }
 
-            _cluster!.Meters.OnAttempt(FailureMap.Of(failure.Cause).Flag);
-            if (!failure.IsFailure)
+            // 4 relay
+            if (!isAnswered && !failure.IsFailure)
             {
-                break;
+                failure = await RelayAsync(_upstream!, backend!);
+            }
+
+            if (failure.IsFailure)
+            {
+                await FailAsync(failure);
             }
 
             await EndAttemptAsync();
-
-            // An inbound leaves retries to the data plane where the request entered the mesh, but for a connection to its own application that died of age.
-            if ((retries == 0 && !(isStale && renewals > 0)) || !MayRetry(ref failure))
-            {
-                break;
-            }
-
-            retries -= retries > 0 ? 1 : 0;
-            renewals = 0;
-            tried = _endpoint;
-            failure = default;
+            await EndRequestBodyAsync();
         }
-
-        // 4 relay
-        if (!failure.IsFailure)
+        catch (Exception bug)
         {
-            failure = await RelayAsync(_upstream!, backend!);
+            OnBug(bug);
         }
 
-        if (failure.IsFailure)
+        // 5 complete
+        if (!Complete())
         {
-            await FailAsync(failure);
+            await _stopped.WaitAsync();
+            _stopped.Reset();
         }
-
-        await EndAttemptAsync();
-        await EndRequestBodyAsync();
     }
 
     private void Begin()
@@ -224,7 +206,7 @@ internal sealed partial class Forwarder : IExchangeObserver
         _downstream.Observer = this;
     }
 
-    /// <returns>False when whoever stops the exchange is not through: he signals the end when he is.</returns>
+    /// <returns>False when whoever stops the exchange is not through: he tells when he is.</returns>
     private bool Complete()
     {
         _record.Flag = FailureMap.Of(_record.Failure.Cause).Flag;

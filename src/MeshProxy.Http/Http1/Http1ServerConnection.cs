@@ -1,5 +1,4 @@
 using System.IO.Pipelines;
-using System.Threading.Tasks.Sources;
 
 namespace MeshProxy.Http.Http1;
 
@@ -10,7 +9,7 @@ namespace MeshProxy.Http.Http1;
 /// While a handler works and nothing of the request is left to read, a read stays pending, so that a reset of the client is seen. A FIN is only
 /// half a close: the response is finished, then the connection ends.
 /// </summary>
-public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWaiter, IValueTaskSource
+public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWaiter
 {
     private readonly Http1Input _input;
     private readonly Http1Output _output;
@@ -18,7 +17,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
     private readonly Http1ServerExchange _exchange;
     private readonly ReadAheadWaiter _readAhead;
     private readonly Http1Limits _limits;
-    private ManualResetValueTaskSourceCore<bool> _signal;
+    private readonly Wakeup _arrived = new();
     private StallClock _phaseClock;
     private StallClock _inputClock;
     private StallClock _outputClock;
@@ -78,7 +77,11 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
 
             if (status == Http1ParseStatus.NeedMore)
             {
-                await WaitForInputAsync().ConfigureAwait(false);
+                if (!_input.BeginRead(this))
+                {
+                    await _arrived;
+                }
+
                 continue;
             }
 
@@ -203,14 +206,7 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
         }
     }
 
-    void IHttp1InputWaiter.OnInput() => _signal.SetResult(true);
-
-    void IValueTaskSource.GetResult(short token) => _signal.GetResult(token);
-
-    ValueTaskSourceStatus IValueTaskSource.GetStatus(short token) => _signal.GetStatus(token);
-
-    void IValueTaskSource.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
-        _signal.OnCompleted(continuation, state, token, flags);
+    void IHttp1InputWaiter.OnInput() => _arrived.Set();
 
     internal void WakeReader() => _input.Cancel();
 
@@ -240,12 +236,6 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
         {
             return handler.HandleAsync(_exchange);
         }
-    }
-
-    private ValueTask WaitForInputAsync()
-    {
-        _signal.Reset();
-        return _input.BeginRead(this) ? default : new ValueTask(this, _signal.Version);
     }
 
     private void ReadAhead()
@@ -351,7 +341,11 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
         {
             if (!_exchange.Body.TryRead(out var chunk))
             {
-                await WaitForInputAsync().ConfigureAwait(false);
+                if (!_input.BeginRead(this))
+                {
+                    await _arrived;
+                }
+
                 continue;
             }
 
@@ -399,7 +393,10 @@ public sealed class Http1ServerConnection : HttpServerConnection, IHttp1InputWai
                 _input.Release();
             }
 
-            await WaitForInputAsync().ConfigureAwait(false);
+            if (!_input.BeginRead(this))
+            {
+                await _arrived;
+            }
         }
 
         EndedAbruptly |= _output.IsDead && reason != ConnectionCloseReason.PeerClosed;
