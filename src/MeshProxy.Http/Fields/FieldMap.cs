@@ -6,28 +6,29 @@ namespace MeshProxy.Http.Fields;
 /// <summary>A range of a <see cref="FieldMap"/>'s bytes.</summary>
 public readonly record struct FieldSlice(int Start, int Length);
 
-/// <summary>One field line. Names are lower case.</summary>
+/// <summary>One field line of a <see cref="FieldMap"/>, read when it is asked for: valid until the next call that changes the map. Names are lower case.</summary>
 public readonly ref struct FieldLine
 {
-    internal FieldLine(ReadOnlySpan<byte> name, ReadOnlySpan<byte> value, KnownField known, bool isSensitive)
+    private readonly ref readonly FieldMap.Entry _entry;
+    private readonly byte[] _bytes;
+
+    internal FieldLine(ref readonly FieldMap.Entry entry, byte[] bytes)
     {
-        Name = name;
-        Value = value;
-        Known = known;
-        IsSensitive = isSensitive;
+        _entry = ref entry;
+        _bytes = bytes;
     }
 
     /// <summary>The name, lower case.</summary>
-    public ReadOnlySpan<byte> Name { get; }
+    public ReadOnlySpan<byte> Name => Known == KnownField.Other ? _bytes.AsSpan(_entry.Name.Start, _entry.Name.Length) : KnownFields.Name(Known);
 
     /// <summary>The value, without surrounding white space.</summary>
-    public ReadOnlySpan<byte> Value { get; }
+    public ReadOnlySpan<byte> Value => _bytes.AsSpan(_entry.Value.Start, _entry.Value.Length);
 
     /// <summary>The name, when it is one the proxy knows.</summary>
-    public KnownField Known { get; }
+    public KnownField Known => _entry.Known;
 
     /// <summary>Sent never-indexed in HPACK (RFC 7541 section 7.1.3) and never logged.</summary>
-    public bool IsSensitive { get; }
+    public bool IsSensitive => _entry.IsSensitive;
 }
 
 /// <summary>
@@ -52,14 +53,7 @@ public sealed class FieldMap
     public int ListSize { get; private set; }
 
     /// <summary>The line at <paramref name="index"/>.</summary>
-    public FieldLine this[int index]
-    {
-        get
-        {
-            ref readonly var entry = ref _entries[index];
-            return new FieldLine(NameOf(in entry), Slice(entry.Value), entry.Known, entry.IsSensitive);
-        }
-    }
+    public FieldLine this[int index] => new(in _entries[index], _bytes);
 
     /// <summary>Adds a line. The name is folded to lower case.</summary>
     public void Add(ReadOnlySpan<byte> name, ReadOnlySpan<byte> value, bool isSensitive = false)
@@ -246,8 +240,6 @@ public sealed class FieldMap
     private static int SizeOf(in Entry entry) =>
         (entry.Known == KnownField.Other ? entry.Name.Length : KnownFields.Name(entry.Known).Length) + entry.Value.Length + 32;
 
-    private ReadOnlySpan<byte> NameOf(in Entry entry) => entry.Known == KnownField.Other ? Slice(entry.Name) : KnownFields.Name(entry.Known);
-
     private FieldSlice StoreLower(ReadOnlySpan<byte> name)
     {
         var slice = new FieldSlice(_used, name.Length);
@@ -301,5 +293,5 @@ public sealed class FieldMap
         return false;
     }
 
-    private readonly record struct Entry(FieldSlice Name, FieldSlice Value, KnownField Known, bool IsSensitive);
+    internal readonly record struct Entry(FieldSlice Name, FieldSlice Value, KnownField Known, bool IsSensitive);
 }
