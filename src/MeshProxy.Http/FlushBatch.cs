@@ -43,11 +43,14 @@ public static class FlushBatch
         if (Volatile.Read(ref target.EnlistedIn) != batch.Number)
         {
             Volatile.Write(ref target.EnlistedIn, batch.Number);
-            batch.Targets.Add(target);
+            batch.Targets.Add(new Enlisted(target));
         }
 
         return true;
     }
+
+    /// <summary>A reference that an array takes without a look at its type.</summary>
+    internal readonly record struct Enlisted(FlushTarget Target);
 
     /// <summary>One thread's.</summary>
     internal sealed class Batch
@@ -58,7 +61,7 @@ public static class FlushBatch
 
         public int Depth { get; set; }
 
-        public List<FlushTarget> Targets { get; } = new(16);
+        public List<Enlisted> Targets { get; } = new(16);
 
         public long Number => _first + _count;
 
@@ -74,7 +77,7 @@ public static class FlushBatch
             for (var i = 0; i < Targets.Count; i++)
             {
                 // Out of the batch first: whoever writes to it from here on enlists it again.
-                var target = Targets[i];
+                var target = Targets[i].Target;
                 Volatile.Write(ref target.EnlistedIn, 0);
                 target.FlushNow();
             }

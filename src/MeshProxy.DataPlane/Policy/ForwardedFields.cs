@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Net;
+using System.Runtime.CompilerServices;
 using System.Text;
 using MeshProxy.DataPlane.Telemetry;
 using MeshProxy.Http;
@@ -102,6 +103,7 @@ internal sealed class ForwardedFields(ForwardedConfig config)
     }
 
     /// <summary>One line of what is kept and our own element: recipients that read one line alone read all of it.</summary>
+    [SkipLocalsInit]
     private void Extend(RequestHead request, KnownField list, ReadOnlySpan<byte> source)
     {
         var fields = request.Fields;

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Microsoft.AspNetCore.Connections;
 
 namespace MeshProxy.DataPlane.Transport;
@@ -344,6 +345,7 @@ internal sealed class SocketChannel : ByteChannel, IEventTarget
         }
     }
 
+    [SkipLocalsInit]
     private unsafe bool SendUnderGate(ChannelWriter writer)
     {
         var vectors = stackalloc IoVector[MostVectors];
