@@ -14,8 +14,8 @@ public static class HopByHopFields
     /// <summary>
     /// Removes Connection, what it names, and the fields that are hop-by-hop by definition. Names in Connection that end-to-end semantics need
     /// (RFC 9110 section 7.6.1: "must not send a connection option corresponding to a field intended for all recipients") are kept, so that a
-    /// client can not make the proxy drop Content-Length, Authorization or a proxy's own field: every <see cref="KnownField"/>, and the names and
-    /// families of names in <see cref="IsEndToEnd"/>. "te: trailers" survives as HTTP/2 allows it.
+    /// client can not make the proxy drop Content-Length, Authorization or a proxy's own field: every <see cref="KnownField"/> that is not hop-by-hop
+    /// itself, and the names and families of names in <see cref="IsEndToEnd"/>. "te: trailers" survives as HTTP/2 allows it.
     /// </summary>
     public static void Remove(FieldMap fields)
     {
@@ -89,8 +89,9 @@ public static class HopByHopFields
                 }
 
                 // Families of names are told by their beginning.
+                var known = KnownFields.Parse(option);
                 Ascii.ToLower(option[..Math.Min(option.Length, lower.Length)], lower, out var length);
-                if (IsRemovable(KnownFields.Parse(option)) && !IsEndToEnd(lower[..length]))
+                if (known == KnownField.Other && !IsEndToEnd(lower[..length]))
                 {
                     RemoveNamed(fields, option);
                 }
@@ -124,8 +125,6 @@ public static class HopByHopFields
             }
         }
     }
-
-    private static bool IsRemovable(KnownField field) => field is KnownField.Other or KnownField.KeepAlive or KnownField.ProxyConnection;
 
     /// <summary>What is meant for every recipient although the proxy itself does not know it: registered fields of messages and representations (RFC 9110,
     /// RFC 9111), of browsers' security (Fetch), of tracing, and those by which applications tell who calls.</summary>
