@@ -24,7 +24,9 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
 {
     private TcpRecord? _record;
     private ConnectionContext? _downstream;
-    private ConnectionContext? _upstream;
+
+    // Also begins the idle limit: whoever sees it must see when something last moved.
+    private volatile ConnectionContext? _upstream;
     private readonly Lock _gate = new();
     private Failure _stop;
     private Failure _broken;
@@ -160,6 +162,7 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
                 failure = endpoint.Pool.Key.IsMesh ? await ReadReadyByteAsync(dialed.Connection!, endpoint, cluster.Config.ConnectTimeout) : default;
                 if (!failure.IsFailure)
                 {
+                    Volatile.Write(ref _lastActivity, services.NowMilliseconds);
                     lock (_gate)
                     {
                         _upstream = dialed.Connection;
@@ -216,7 +219,6 @@ internal sealed class TcpForwarder(ForwardingServices services, UpstreamConnecto
 
     private async Task<Failure> RelayAsync(ConnectionContext downstream, ConnectionContext upstream, bool sendsReadyByte)
     {
-        Volatile.Write(ref _lastActivity, services.NowMilliseconds);
         var up = PumpAsync(downstream, upstream, isRequest: true, sendsFirst: false);
         await PumpAsync(upstream, downstream, isRequest: false, sendsReadyByte);
         await up;
