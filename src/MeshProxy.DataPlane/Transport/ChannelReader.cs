@@ -311,8 +311,7 @@ internal sealed class ChannelReader(ByteChannel channel, BlockPool pool) : PipeR
 
         if (_tail is { } tail)
         {
-            // A nearly empty rest of a small block would cut a large read to pieces.
-            if (tail.Free >= LeastRoom && (!_large || tail.Capacity > BlockPool.SmallSize))
+            if (IsRoomy(tail))
             {
                 return tail.FreeMemory;
             }
@@ -328,6 +327,9 @@ internal sealed class ChannelReader(ByteChannel channel, BlockPool pool) : PipeR
         _examined = 0;
         return _tail.FreeMemory;
     }
+
+    /// <summary>The length of what <see cref="Destination"/> gives in this receive, in bytes; takes no block for it.</summary>
+    internal int DestinationLength => _wantsInto ? _into.Length : _tail is { } tail && IsRoomy(tail) ? tail.Free : _large ? BlockPool.LargeSize : BlockPool.SmallSize;
 
     /// <summary>The same as <see cref="Destination"/>, for a channel that receives after it has answered Pending.</summary>
     internal Memory<byte> DestinationLocked()
@@ -435,6 +437,9 @@ internal sealed class ChannelReader(ByteChannel channel, BlockPool pool) : PipeR
 
         return true;
     }
+
+    // A nearly empty rest of a small block would cut a large read to pieces.
+    private bool IsRoomy(Block tail) => tail.Free >= LeastRoom && (!_large || tail.Capacity > BlockPool.SmallSize);
 
     private void Wake(bool into, int count, in ReadResult result)
     {

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Net.Security;
 using System.Runtime.CompilerServices;
 using Microsoft.AspNetCore.Connections;
@@ -8,14 +9,18 @@ namespace MeshProxy.DataPlane.Transport;
 /// TLS over another connection, under a reader and a writer. A wait for the next record holds neither a block of ours nor the engine's buffer. An end
 /// without close_notify is a truncation and surfaces as a reset (RFC 8446 section 6.1); close_notify ends one direction, the other lives on.
 /// </summary>
+#pragma warning disable CA1001 // the destination has nothing to dispose of
 internal sealed class TlsChannel : ByteChannel
+#pragma warning restore CA1001
 {
     private readonly SslStream _stream;
     private readonly TlsInnerStream _inner;
     private readonly ConnectionContext _raw;
     private readonly Action _onReceived;
     private readonly Action _onSent;
+    private readonly LateDestination _destination;
     private ValueTaskAwaiter<int> _receiving;
+    private bool _waitsOnly;
     private ValueTaskAwaiter<bool> _sending;
 
     /// <summary>Takes over after the handshake.</summary>
@@ -27,6 +32,7 @@ internal sealed class TlsChannel : ByteChannel
         _onReceived = OnReceived;
         _onSent = OnSent;
         Reader = new ChannelReader(this, pool);
+        _destination = new LateDestination(Reader);
         Writer = new ChannelWriter(this, pool);
     }
 
@@ -40,10 +46,19 @@ internal sealed class TlsChannel : ByteChannel
     /// <inheritdoc/>
     public override int Receive(ChannelReader reader)
     {
-        _receiving = ReceiveAsync().GetAwaiter();
+        _waitsOnly = reader.WaitsOnly;
+        try
+        {
+            _receiving = _stream.ReadAsync(_waitsOnly ? default : _destination.Take()).GetAwaiter();
+        }
+        catch (Exception failure)
+        {
+            return Fail(failure);
+        }
+
         if (_receiving.IsCompleted)
         {
-            return _receiving.GetResult();
+            return EndReceive();
         }
 
         _receiving.UnsafeOnCompleted(_onReceived);
@@ -69,8 +84,29 @@ internal sealed class TlsChannel : ByteChannel
 
     private void OnReceived()
     {
-        var count = _receiving.GetResult();
+        var count = EndReceive();
         Reader.OnReceived(count, count == Failed ? Failure : null);
+    }
+
+    private int EndReceive()
+    {
+        try
+        {
+            var count = _receiving.GetResult();
+            return count > 0 || _waitsOnly || !_inner.RawHasEnded()
+                ? count
+                : Fail(new ConnectionResetException("The connection ended without TLS close_notify: what was sent may be cut short."));
+        }
+        catch (Exception failure)
+        {
+            return Fail(failure);
+        }
+    }
+
+    private int Fail(Exception failure)
+    {
+        Failure ??= Translate(failure);
+        return Failed;
     }
 
     // The awaiter's field belongs to this send until FinishSend: only then may the next one begin.
@@ -90,35 +126,6 @@ internal sealed class TlsChannel : ByteChannel
         else if (wake)
         {
             Writer.Wake();
-        }
-    }
-
-    [AsyncMethodBuilder(typeof(RecycledMethodBuilder<>))]
-    private async ValueTask<int> ReceiveAsync()
-    {
-        try
-        {
-#pragma warning disable CA2022 // a wait, not a read
-            _ = await _stream.ReadAsync(Memory<byte>.Empty);
-#pragma warning restore CA2022
-            if (Reader.WaitsOnly)
-            {
-                return 0;
-            }
-
-            var count = await _stream.ReadAsync(Reader.DestinationLocked());
-            if (count == 0 && _inner.RawHasEnded())
-            {
-                Failure ??= new ConnectionResetException("The connection ended without TLS close_notify: what was sent may be cut short.");
-                return Failed;
-            }
-
-            return count;
-        }
-        catch (Exception failure)
-        {
-            Failure ??= Translate(failure);
-            return Failed;
         }
     }
 
@@ -170,5 +177,24 @@ internal sealed class TlsChannel : ByteChannel
         return failure is ObjectDisposedException
             ? new ConnectionAbortedException("The connection was closed by us.", failure)
             : new ConnectionResetException($"TLS failed while reading ({failure.Message})", failure);
+    }
+
+    /// <summary>The reader's memory, which the engine first touches when it copies what it has decrypted: until then there is no block behind it.</summary>
+    private sealed class LateDestination(ChannelReader reader) : MemoryManager<byte>
+    {
+        /// <summary>For one read.</summary>
+        public Memory<byte> Take() => CreateMemory(reader.DestinationLength);
+
+        public override Span<byte> GetSpan() => reader.DestinationLocked().Span;
+
+        public override MemoryHandle Pin(int elementIndex = 0) => throw new NotSupportedException();
+
+        public override void Unpin()
+        {
+        }
+
+        protected override void Dispose(bool disposing)
+        {
+        }
     }
 }
