@@ -7,7 +7,8 @@ namespace MeshProxy.Load;
 /// <summary>
 /// The run: one thread, one epoll set. Open loop means that the schedule does not wait for answers: request i is due at start + i / rate, goes out on the next
 /// free connection at or after that time, and its latency counts from when it was due. Requests whose turn never came, and those unanswered at the end,
-/// are recorded with the time they had waited by then, so that a proxy that falls behind cannot look fast.
+/// are recorded with the time they had waited by then, so that a proxy that falls behind cannot look fast. A multiplexed connection takes what has come due since
+/// the last burst in one write, each in turn: a write for each request would cost this one thread a core of what it measures at 50,000 a second.
 /// </summary>
 internal sealed unsafe class Generator : IDisposable
 {
@@ -16,6 +17,9 @@ internal sealed unsafe class Generator : IDisposable
     private const int ConnectFailureLimit = 20;
     private const int OpeningAtOnce = 32;
     private const int StandardInputSlot = -1;
+
+    // In nanoseconds; counted in the latency, as all waiting is.
+    private const long BetweenBursts = 100_000;
     private static readonly TimeSpan s_drain = TimeSpan.FromSeconds(1);
 
     private readonly Connection[] _connections;
@@ -32,6 +36,8 @@ internal sealed unsafe class Generator : IDisposable
     private long _measureStart;
     private long _end;
     private long _nextIndex;
+    private long _nextBurst;
+    private int _turn;
     private int _connectFailures;
     private int _opening;
     private long _now;
@@ -74,6 +80,8 @@ internal sealed unsafe class Generator : IDisposable
     internal byte* ReceiveBuffer { get; }
 
     internal nint TlsContext { get; }
+
+    private bool IsMultiplexed => Options.Streams > 1;
 
     private static long Now => (long)(Stopwatch.GetTimestamp() * (1e9 / Stopwatch.Frequency));
 
@@ -190,7 +198,13 @@ internal sealed unsafe class Generator : IDisposable
         }
     }
 
-    internal void OnFree(Connection connection) => _free.Enqueue(connection);
+    internal void OnFree(Connection connection)
+    {
+        if (!IsMultiplexed)
+        {
+            _free.Enqueue(connection);
+        }
+    }
 
     internal void NeedsFlush(Connection connection) => _unflushed.Add(connection);
 
@@ -356,9 +370,8 @@ internal sealed unsafe class Generator : IDisposable
 
     private void RunIdle()
     {
-        while (_free.Count > 0)
+        foreach (var connection in _connections)
         {
-            var connection = _free.Dequeue();
             if (connection.IsOpen && connection.InFlight == 0)
             {
                 connection.Start(_now);
@@ -415,11 +428,22 @@ internal sealed unsafe class Generator : IDisposable
     private long Dispatch()
     {
         var next = long.MaxValue;
+        if (IsMultiplexed && Options.Rate > 0)
+        {
+            if (_now < _nextBurst)
+            {
+                return _nextBurst;
+            }
+
+            _nextBurst = _now + BetweenBursts;
+            _turn++;
+        }
+
         while (true)
         {
             if (Options.Rate > 0 && Due(_nextIndex) > _now)
             {
-                next = Due(_nextIndex);
+                next = Math.Max(Due(_nextIndex), _nextBurst);
                 break;
             }
 
@@ -444,6 +468,15 @@ internal sealed unsafe class Generator : IDisposable
 
     private bool TakeFree(out Connection connection)
     {
+        for (var i = 0; IsMultiplexed && i < _connections.Length; i++)
+        {
+            connection = _connections[(_turn + i) % _connections.Length];
+            if (connection.IsOpen && connection.InFlight < Options.Streams)
+            {
+                return true;
+            }
+        }
+
         while (_free.TryDequeue(out connection!))
         {
             if (Options.Churn ? connection.IsClosed : connection.IsOpen && connection.InFlight < Options.Streams)
